@@ -1,0 +1,1 @@
+"""From a released checkpoint to the files Triton loads."""

@@ -1,0 +1,1 @@
+"""The Step1 language model: prompt, network, sampling, engine."""

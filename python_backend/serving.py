@@ -1,0 +1,155 @@
+"""The glue every Python model shares: checked inputs, answers from a pool of threads, errors that name the field.
+
+Triton 2.51 passes a request on although a required input is missing as soon as an optional one is there, and never
+checks outputs, so the models check for themselves.
+"""
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from numpy.typing import DTypeLike, NDArray
+
+from python_backend.errors import InvalidInput, RequestError
+
+log = logging.getLogger(__name__)
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+class Inputs:
+    """Typed, checked access to the tensors of one request, which it copies out of Triton's shared memory."""
+
+    def __init__(self, request: Any):
+        self._tensors = {tensor.name(): tensor for tensor in request.inputs()}
+        self.request_id: str = request.request_id()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def array(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
+        """Return the required tensor `name` as a copy; `None` in `shape` matches any size.
+
+        Raises:
+            InvalidInput: it is missing, of another dtype or shape, or holds a NaN or an infinity.
+        """
+        if name not in self._tensors:
+            raise InvalidInput(name, "missing")
+        value = np.array(self._tensors[name].as_numpy(), copy=True)
+        if value.dtype != np.dtype(dtype):
+            raise InvalidInput(name, f"must be {np.dtype(dtype).name}, is {value.dtype.name}")
+        fits = len(value.shape) == len(shape) and all(w in (None, n) for w, n in zip(shape, value.shape, strict=True))
+        if not fits:
+            wanted = "[" + ", ".join("n" if size is None else str(size) for size in shape) + "]"
+            raise InvalidInput(name, f"must have shape {wanted}, has {list(value.shape)}")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise InvalidInput(name, "holds NaN or infinite values")
+        return value
+
+    def scalar(self, name: str, dtype: DTypeLike, default: Any = None) -> Any:
+        """Return the single value of tensor `name` ([1]), or `default` where the request leaves it out."""
+        if name not in self._tensors:
+            return default
+        return self.array(name, dtype, (1,))[0].item()
+
+    def text(self, name: str, default: str | None = None) -> str | None:
+        """Return BYTES tensor `name` ([1]) decoded as UTF-8, or `default` where the request leaves it out."""
+        if name not in self._tensors:
+            return default
+        values = self._tensors[name].as_numpy()
+        if values.size != 1:
+            raise InvalidInput(name, f"must hold one string, holds {values.size}")
+        try:
+            return bytes(values.reshape(-1)[0]).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(name, "is not valid UTF-8") from error
+
+
+def response(outputs: Outputs) -> Any:
+    """Make a Triton response of named arrays; a `str` array or scalar becomes BYTES."""
+    tensors = []
+    for name, value in outputs.items():
+        if value.dtype.kind in "US":
+            value = np.array([str(item).encode() for item in value.reshape(-1)], dtype=object).reshape(value.shape)
+        tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(value)))
+    return pb_utils.InferenceResponse(tensors)
+
+
+def error_response(error: BaseException) -> Any:
+    """Make a Triton error response; anything but a `RequestError` is logged in full and reported without its trace."""
+    if isinstance(error, RequestError):
+        code = getattr(pb_utils.TritonError, error.triton_code)
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
+    log.error("unexpected failure\n%s", "".join(traceback.format_exception(error)))
+    message = f"internal error: {type(error).__name__}: {error}"
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
+
+
+class UnaryWorkers:
+    """Answers each request of a non-decoupled model from a pool of threads, so that `execute` never blocks.
+
+    Args:
+        answer: computes the outputs of one request.
+        workers: requests answered at once; further ones wait in the pool's queue.
+    """
+
+    def __init__(self, answer: Callable[[Inputs], Outputs], workers: int):
+        self._answer = answer
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="request")
+
+    def execute(self, requests: list[Any]) -> None:
+        """Hand every request to the pool; the answers leave later through their response senders."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                self._pool.submit(self._run, Inputs(request), sender)
+            except Exception as error:
+                self._send(sender, error_response(error))
+
+    def close(self) -> None:
+        """Wait for the requests under way."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, inputs: Inputs, sender: Any) -> None:
+        try:
+            answer = response(self._answer(inputs))
+        except BaseException as error:
+            answer = error_response(error)
+        self._send(sender, answer)
+
+    @staticmethod
+    def _send(sender: Any, answer: Any) -> None:
+        sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def call(model: str, inputs: Outputs, outputs: list[str], request_id: str = "") -> dict[str, NDArray[Any]]:
+    """Run another model of this server and return its outputs by name.
+
+    Raises:
+        RequestError: the other model refused or failed; the message keeps its words and names it.
+    """
+    tensors = [pb_utils.Tensor(name, value) for name, value in inputs.items()]
+    request = pb_utils.InferenceRequest(
+        model_name=model,
+        requested_output_names=outputs,
+        inputs=tensors,
+        request_id=request_id,
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+    )
+    answer = request.exec()
+    if answer.has_error():
+        raise called_model_error(model, answer.error())
+    return {name: np.array(pb_utils.get_output_tensor_by_name(answer, name).as_numpy(), copy=True) for name in outputs}
+
+
+def called_model_error(model: str, error: Any) -> RequestError:
+    """Turn another model's Triton error into ours with the same code."""
+    raised = RequestError(f"{error.message()}" if model in error.message() else f"{model}: {error.message()}")
+    for name in ("INVALID_ARG", "UNAVAILABLE", "NOT_FOUND", "CANCELLED"):
+        if error.code() == getattr(pb_utils.TritonError, name):
+            raised.triton_code = name
+    return raised

@@ -1,0 +1,1 @@
+"""Audio tokens to mel: the flow model and its runtimes."""

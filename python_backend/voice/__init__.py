@@ -1,0 +1,1 @@
+"""A clip to what identifies its voice: prompt tokens, mel and speaker embedding."""

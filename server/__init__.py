@@ -1,0 +1,1 @@
+"""Starts tritonserver and the gateway as one supervised whole."""
