@@ -1,0 +1,85 @@
+"""`python -m export`: fetch a released checkpoint, make a demo one, and turn either into Triton's model repository."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(help="From a released checkpoint to the files Triton loads.", no_args_is_help=True)
+console = Console()
+
+MODEL_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
+RepositoryOption = Annotated[Path, typer.Option("--model-repository", help="Folder with one sub-folder per model.")]
+
+
+class Size(StrEnum):
+    """How large a random checkpoint is."""
+
+    demo = "demo"
+    released = "released"
+
+
+class Hub(StrEnum):
+    """Where released checkpoints are published."""
+
+    huggingface = "huggingface"
+    modelscope = "modelscope"
+
+
+@app.command()
+def build(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the released checkpoints, or of one of them.")],
+    model_repository: RepositoryOption = MODEL_REPOSITORY,
+    only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given several times.")] = None,
+    force: Annotated[bool, typer.Option(help="Export again what is already up to date.")] = False,
+) -> None:
+    """Fill model_repository/*/1 from a checkpoint; what is up to date is left alone, so a broken run can go on."""
+    from export.build import BuildError
+    from export.build import build as build_models
+
+    try:
+        build_models(checkpoint, model_repository, only or [], force, console)
+    except BuildError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("build/demo-checkpoint"),
+    size: Annotated[Size, typer.Option(help="`released`: the released sizes for all but the LLM.")] = Size.demo,
+    seed: Annotated[int, typer.Option(help="Seed of the weights.")] = 2025,
+) -> None:
+    """Write a small random checkpoint in the released layout: everything runs, the sound is noise."""
+    from export.demo.checkpoint import write_checkpoint
+
+    write_checkpoint(out, size.value, seed, console)
+
+
+@app.command()
+def fetch(
+    out: Annotated[Path, typer.Option(help="Folder to download into.")] = Path("checkpoints/released"),
+    hub: Annotated[Hub, typer.Option(help="Where to download from.")] = Hub.huggingface,
+) -> None:
+    """Download the released checkpoints (about 9 GB) with progress; run again to resume."""
+    from export.fetch import fetch as fetch_checkpoints
+
+    fetch_checkpoints(out, hub.value, console)
+
+
+@app.command()
+def tensorrt(
+    model_repository: RepositoryOption = MODEL_REPOSITORY,
+    only: Annotated[list[str] | None, typer.Option(help="Only this model; may be given several times.")] = None,
+    trtexec: Annotated[str, typer.Option(help="The trtexec program.")] = "trtexec",
+) -> None:
+    """Build TensorRT plans on this machine's GPU and switch the models that have one to them."""
+    from export.tensorrt import build_plans
+
+    build_plans(model_repository, only or [], trtexec, console)
+
+
+if __name__ == "__main__":
+    app()

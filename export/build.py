@@ -1,0 +1,115 @@
+"""Export every network a checkpoint holds into the model repository."""
+
+import importlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+
+from export.checkpoint import Checkpoint
+
+STAMP = "export.json"
+
+
+class BuildError(Exception):
+    """The checkpoint lacks what was asked for; the message says what."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One model of the repository and what its export reads.
+
+    Args:
+        model: folder in the model repository.
+        module: module of `export` whose `export(checkpoint, destination)` writes the files.
+        sources: lists the checkpoint files it reads; `None` or an empty list where the checkpoint lacks them.
+    """
+
+    model: str
+    module: str
+    sources: Callable[[Checkpoint], list[Path] | None]
+
+
+def _files(directory: Path | None, *patterns: str) -> list[Path] | None:
+    if directory is None:
+        return None
+    return sorted(path for pattern in patterns for path in directory.glob(pattern))
+
+
+def _linguistic(checkpoint: Checkpoint) -> list[Path] | None:
+    if checkpoint.linguistic_dir is None or checkpoint.centroids is None:
+        return None
+    return [*(_files(checkpoint.linguistic_dir, "*") or []), checkpoint.centroids]
+
+
+NETWORKS = (
+    Network("linguistic_tokenizer", "linguistic_tokenizer", _linguistic),
+    Network("semantic_tokenizer", "semantic_tokenizer", lambda c: [c.semantic_onnx] if c.semantic_onnx else None),
+    Network("speaker_encoder", "speaker_encoder", lambda c: [c.campplus_onnx] if c.campplus_onnx else None),
+    Network("llm_base", "llm", lambda c: _files(c.llm_dir, "*.json", "*.safetensors", "tokenizer.model")),
+    Network("flow", "flow", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "flow.pt")),
+    Network("vocoder", "vocoder", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "hift.pt")),
+)
+
+
+def build(directory: Path, model_repository: Path, only: list[str], force: bool, console: Console) -> None:
+    """Write the files of each model that `directory` holds a network for.
+
+    Raises:
+        BuildError: nothing to export, an unknown name in `only`, or a network named there is not in the checkpoint.
+    """
+    unknown = sorted(set(only) - {network.model for network in NETWORKS})
+    if unknown:
+        known = ", ".join(network.model for network in NETWORKS)
+        raise BuildError(f"no such model: {', '.join(unknown)}. Known: {known}")
+    if not directory.is_dir():
+        raise BuildError(
+            f"{directory} is not a folder. Get one with `python -m export demo` or `python -m export fetch`."
+        )
+    checkpoint = Checkpoint.open(directory)
+    done = 0
+    for network in NETWORKS:
+        if only and network.model not in only:
+            continue
+        sources = network.sources(checkpoint)
+        if not sources:
+            if network.model in only:
+                raise BuildError(f"{directory} holds no network for {network.model}")
+            console.print(f"  {network.model}: not in this checkpoint, left as it is")
+            continue
+        _export(network, checkpoint, sources, model_repository / network.model / "1", force, console)
+        done += 1
+    if done == 0:
+        raise BuildError(f"{directory} holds no network this project knows; docs/architecture.md shows the layout")
+
+
+def _export(
+    network: Network, checkpoint: Checkpoint, sources: list[Path], destination: Path, force: bool, console: Console
+) -> None:
+    stamp = {
+        "version": version("step-audio-triton"),
+        "sources": {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sources},
+    }
+    stamp_file = destination / STAMP
+    if not force and stamp_file.exists() and json.loads(stamp_file.read_text()) == stamp:
+        console.print(f"  {network.model}: up to date")
+        return
+    started = time.perf_counter()
+    export = importlib.import_module(f"export.{network.module}").export
+    destination.mkdir(parents=True, exist_ok=True)
+    stamp_file.unlink(missing_ok=True)
+    # Files appear in the repository only when all are whole: an interrupted export leaves the old ones in place.
+    with console.status(f"exporting {network.model} …"), tempfile.TemporaryDirectory(dir=destination.parent) as work:
+        export(checkpoint, Path(work))
+        written = sorted(Path(work).iterdir())
+        size = sum(path.stat().st_size for path in written)
+        for path in written:
+            shutil.move(path, destination / path.name)
+    stamp_file.write_text(json.dumps(stamp, indent=1) + "\n")
+    console.print(f"  {network.model}: {size / 1e6:,.1f} MB in {time.perf_counter() - started:.1f} s")
