@@ -1,5 +1,7 @@
 """Export every network a checkpoint holds into the model repository."""
 
+import functools
+import hashlib
 import importlib
 import json
 import shutil
@@ -7,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -89,11 +90,21 @@ def build(directory: Path, model_repository: Path, only: list[str], force: bool,
         raise BuildError(f"{directory} holds no network this project knows; docs/architecture.md shows the layout")
 
 
+@functools.cache
+def _code_fingerprint() -> str:
+    """Identify the code that shapes the files, so that a newer project exports again."""
+    root = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.glob("*.py"), *(root.parent / "python_backend" / "token2wav").glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _export(
     network: Network, checkpoint: Checkpoint, sources: list[Path], destination: Path, force: bool, console: Console
 ) -> None:
     stamp = {
-        "version": version("step-audio-triton"),
+        "code": _code_fingerprint(),
         "sources": {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sources},
     }
     stamp_file = destination / STAMP

@@ -1,6 +1,6 @@
 """TensorRT plans for the networks that gain most from them. Needs a GPU and TensorRT's own `trtexec`.
 
-A plan is tied to the GPU and the TensorRT version that built it, so it is built on the serving machine and never shipped.
+A plan is tied to the GPU and the TensorRT version that built it: it is built where it is served and never shipped.
 """
 
 import re

@@ -18,7 +18,8 @@ Sizes = Literal["demo", "released"]
 def write_checkpoint(directory: Path, sizes: Sizes, seed: int, console: Console) -> None:
     """Write `Step-Audio-EditX/` and `Step-Audio-Tokenizer/` under `directory`; the same seed gives the same weights.
 
-    `sizes="released"` gives the tokenizers, flow and vocoder their released dimensions; the LLM stays small.
+    `sizes="released"` gives the tokenizers, flow and vocoder their released dimensions; the LLM stays small. The empty file
+    `complete` comes last, so that an interrupted run shows.
     """
     model, tokenizer = directory / "Step-Audio-EditX", directory / "Step-Audio-Tokenizer"
     parts: list[tuple[str, Callable[[], None]]] = [
@@ -32,4 +33,5 @@ def write_checkpoint(directory: Path, sizes: Sizes, seed: int, console: Console)
         with console.status(f"writing {name} …"):
             write()
         console.print(f"  {name}: {time.perf_counter() - started:.1f} s")
+    (directory / "complete").touch()
     console.print(f"random {sizes} checkpoint in {directory}: every stage runs, the sound is noise")
