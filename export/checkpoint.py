@@ -136,7 +136,7 @@ def _untagged(loader: _PlainLoader, _suffix: str, node: yaml.Node) -> Any:
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
-    plain_tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))
+    plain_tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
     return loader.construct_object(yaml.ScalarNode(plain_tag, node.value))
 
 
