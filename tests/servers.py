@@ -1,0 +1,90 @@
+"""Start the project's server the way a user does, on free ports, and stop it again."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tritonclient.grpc as grpcclient
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for found in sockets:
+        found.bind(("127.0.0.1", 0))
+    ports = [found.getsockname()[1] for found in sockets]
+    for found in sockets:
+        found.close()
+    return ports
+
+
+@dataclass
+class Server:
+    """A running `python -m server`."""
+
+    process: subprocess.Popen[str]
+    gateway: int
+    http: int
+    grpc: int
+    metrics: int
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"127.0.0.1:{self.grpc}"
+
+    @property
+    def http_url(self) -> str:
+        return f"127.0.0.1:{self.http}"
+
+    def triton(self) -> grpcclient.InferenceServerClient:
+        return grpcclient.InferenceServerClient(self.grpc_url)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 20) -> float:
+        """Signal the launcher and return the seconds until it was gone."""
+        started = time.monotonic()
+        self.process.send_signal(how)
+        self.process.wait(within)
+        return time.monotonic() - started
+
+
+def start(*options: str, ready_line: str = "ready", within: float = 300, cwd: Path = ROOT) -> Server:
+    """Start the server with `options` and wait for the line that says it is ready."""
+    ports = free_ports(4)
+    names = ("--port", "--triton-http-port", "--triton-grpc-port", "--triton-metrics-port")
+    flags = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", *flags, *options],
+        cwd=cwd,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = Server(process, *ports)
+    is_ready = threading.Event()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            server.log.append(line.rstrip())
+            if ready_line in line.lower():
+                is_ready.set()
+        is_ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    if not is_ready.wait(within) or process.poll() is not None:
+        process.kill()
+        raise AssertionError("the server did not become ready; its log:\n" + "\n".join(server.log[-60:]))
+    return server
