@@ -1,0 +1,70 @@
+"""Where the flow's networks run."""
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from python_backend.token2wav.solver import Estimator
+
+log = logging.getLogger(__name__)
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+class FlowRuntime(Estimator, Protocol):
+    """Encoder and estimator of one flow checkpoint.
+
+    All arguments are torch tensors on the CPU or on the runtime's device; results are on the latter.
+    """
+
+    def context(
+        self, pairs: torch.Tensor, lengths: torch.Tensor, speaker_embedding: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """Encode the inputs of a solve; arguments and result as `Flow.context` takes and gives them."""
+
+
+def open_runtime(directory: Path, runtime: str = "auto", device: str = "auto", dtype: str = "auto") -> FlowRuntime:
+    """Load the flow from an exported folder.
+
+    `auto` is torch, on the GPU where there is one. Measured at the released sizes on a CPU, torch in float32 takes
+    less time per step than ONNX Runtime; in bfloat16 with AMX it takes a quarter.
+
+    Args:
+        directory: holds `flow.json` with `flow.safetensors` (torch) or the three graphs (onnxruntime).
+        runtime: `auto`, `torch` or `onnxruntime`.
+        device: `auto`, `cpu` or `cuda`.
+        dtype: `auto`, `float32` or `bfloat16`, of the estimator's blocks. `auto` is bfloat16 on GPUs and on CPUs with
+            AMX, else float32; with onnxruntime always float32.
+
+    Raises:
+        ValueError: an unknown choice, or bfloat16 with onnxruntime.
+    """
+    for name, value, known in (
+        ("runtime", runtime, ("auto", "torch", "onnxruntime")),
+        ("device", device, ("auto", "cpu", "cuda")),
+        ("dtype", dtype, ("auto", "float32", "bfloat16")),
+    ):
+        if value not in known:
+            raise ValueError(f"parameter {name} must be one of {', '.join(known)}, is {value!r}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if runtime == "onnxruntime":
+        if dtype == "bfloat16":
+            raise ValueError("parameter dtype: the onnxruntime runtime of the flow computes in float32 only")
+        from python_backend.token2wav.onnx_runtime import OnnxRuntime
+
+        log.info("flow: onnxruntime on %s", device)
+        return OnnxRuntime(directory, device)
+    from python_backend.token2wav.torch_runtime import TorchRuntime
+
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" or _has_amx() else "float32"
+    log.info("flow: torch on %s, %s", device, dtype)
+    return TorchRuntime.load(directory, torch.device(device), getattr(torch, dtype))
+
+
+def _has_amx() -> bool:
+    """Tell whether the CPU multiplies bfloat16 matrices in hardware; elsewhere bfloat16 gains little or loses."""
+    return CPU_INFO.exists() and "amx_bf16" in CPU_INFO.read_text(encoding="ascii", errors="ignore")
