@@ -1,0 +1,101 @@
+"""The first sentences of a fresh system: they warm every path up and show that it speaks."""
+
+import io
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from server.control import Control
+from server.settings import ROOT
+
+ENSEMBLE = "step_audio_editx_base"
+VOICE = "happy_en"
+WARM_UP = "Hello."
+FIRST_WORDS = "Hello! These are my first words, spoken through Triton."
+VOICES = ROOT / "gateway" / "assets" / "voices"
+SAMPLE_RATE = 24_000
+TIMEOUT = 600.0
+
+
+class NoWords(Exception):
+    """The sentence was not spoken; the message says why."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A WAV file's content and its length."""
+
+    content: bytes
+    seconds: float
+
+
+def through_triton(control: Control, text: str) -> Recording:
+    """Clone a built-in voice with the ensemble.
+
+    Raises:
+        TritonError: the request failed.
+    """
+    voice = next(entry for entry in json.loads((VOICES / "voices.json").read_text()) if entry["id"] == VOICE)
+    waveform, sample_rate = soundfile.read(VOICES / f"{VOICE}.wav", dtype="float32")
+    inputs: dict[str, NDArray[Any]] = {
+        "audio": waveform,
+        "sample_rate": np.array([sample_rate], np.int32),
+        "mode": np.array(["clone"]),
+        "text": np.array([text]),
+        "prompt_text": np.array([voice["prompt_text"]]),
+    }
+    answer = control.infer(ENSEMBLE, inputs, ["waveform"], TIMEOUT)["waveform"]
+    content = io.BytesIO()
+    soundfile.write(content, answer, SAMPLE_RATE, "PCM_16", format="WAV")
+    return Recording(content.getvalue(), len(answer) / SAMPLE_RATE)
+
+
+def through_gateway(url: str, text: str) -> Recording:
+    """Ask the gateway the way any client does.
+
+    Raises:
+        NoWords: it answered with an error or with something that is not 24 kHz, mono, 16-bit WAV.
+    """
+    request = urllib.request.Request(  # noqa: S310 - http only
+        f"{url}/v1/audio/speech",
+        data=json.dumps(request_body(text)).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            content = answer.read()
+    except urllib.error.HTTPError as error:
+        raise NoWords(f"{error.code} {error.read().decode(errors='replace')}") from error
+    except OSError as error:
+        raise NoWords(str(error)) from error
+    try:
+        sound = soundfile.info(io.BytesIO(content))
+    except soundfile.LibsndfileError as error:
+        raise NoWords(f"the answer is not a WAV file: {error}") from error
+    if (sound.format, sound.samplerate, sound.channels, sound.subtype) != ("WAV", SAMPLE_RATE, 1, "PCM_16"):
+        raise NoWords(f"the answer is not 24 kHz, mono, 16-bit WAV but {sound}")
+    return Recording(content, sound.frames / sound.samplerate)
+
+
+def request_body(text: str) -> dict[str, str]:
+    """Return the JSON body that speaks `text`."""
+    return {"model": "step-audio-editx", "voice": VOICE, "input": text, "response_format": "wav"}
+
+
+def curl_line(url: str) -> str:
+    """Return a command that does the same from a shell."""
+    body = json.dumps(request_body("Hello there."))
+    return f"curl {url}/v1/audio/speech -H 'Content-Type: application/json' -d '{body}' -o hello.wav"
+
+
+def has_random_weights(model_repository: Path) -> bool:
+    """Tell whether the language model served is the demo checkpoint, whose weights were never trained."""
+    config = model_repository / "llm_base" / "1" / "config.json"
+    return config.is_file() and json.loads(config.read_text()).get("step_audio_triton_demo") == "random"

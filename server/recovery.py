@@ -1,0 +1,99 @@
+"""Noticing dead model processes, and how often to try again.
+
+Triton 2.51 neither restarts a dead Python stub nor reports it: live, ready and model-ready all stay 200. Requests that
+the dead process had taken but not answered are never answered.
+"""
+
+import re
+import time
+from fnmatch import fnmatch
+
+from server.control import Control
+from server.process import processes
+
+STUB = "triton_python_backend_stub"
+INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
+ENGINES = ("llm_*", "flow", "*_stream")
+"""Models that keep requests while they compute: their callers would wait for ever, so the server is restarted."""
+UNLOAD_TIMEOUT = 3.0
+"""A dead model without requests is unloaded within about a second; one that holds any stays `UNLOADING`."""
+LOAD_TIMEOUT = 60.0
+
+
+def is_engine(model: str) -> bool:
+    """Tell whether `model` keeps requests of several callers at once."""
+    return any(fnmatch(model, pattern) for pattern in ENGINES)
+
+
+class StubWatch:
+    """The model processes of one tritonserver, whose process group is `group`."""
+
+    def __init__(self, group: int):
+        self._group = group
+        self._known = self._running()
+
+    def lost(self) -> set[str]:
+        """Return the models one of whose processes has ended since the last call."""
+        running = self._running()
+        lost = {model for pid, model in self._known.items() if pid not in running}
+        self._known = running
+        return lost
+
+    def _running(self) -> dict[int, str]:
+        found = {}
+        for process in processes():
+            if process.group == self._group and process.arguments[0].endswith(STUB):
+                for argument in process.arguments[2:]:
+                    if (instance := INSTANCE.fullmatch(argument)) is not None:
+                        found[process.pid] = instance["model"]
+        return found
+
+
+def reload(control: Control, model: str) -> bool:
+    """Replace the dead process of stateless `model`; `False` means that only a restart of the server helps.
+
+    A bare load of a model whose files have not changed does nothing, hence the unload. Triton finishes it only when
+    no request is left in the model, so an unload that does not end tells that callers wait for the dead process.
+
+    Raises:
+        TritonError: Triton refused; a restart is needed too.
+    """
+    control.unload(model)
+    deadline = time.monotonic() + UNLOAD_TIMEOUT
+    while control.state(model) == "UNLOADING":
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    control.load(model, LOAD_TIMEOUT)
+    return control.ready(model)
+
+
+class GiveUp(Exception):
+    """Something fails again and again; the message says what."""
+
+
+class Patience:
+    """How long to wait before the next try of something that failed, and when to try no more.
+
+    Args:
+        tries: failures in a row that are borne.
+        calm: seconds without a failure after which the count starts anew.
+    """
+
+    def __init__(self, tries: int = 5, calm: float = 60.0):
+        self._tries = tries
+        self._calm = calm
+        self._failures = 0
+        self._last = float("-inf")
+
+    def failed(self, what: str, now: float) -> float:
+        """Count a failure at time `now` and return the seconds to wait, 0, 1, 2, 4 and so on.
+
+        Raises:
+            GiveUp: that was one too many.
+        """
+        self._failures = 1 if now - self._last > self._calm else self._failures + 1
+        self._last = now
+        if self._failures > self._tries:
+            raise GiveUp(f"{what}; given up after {self._tries} tries")
+        return 0.0 if self._failures == 1 else 2.0 ** (self._failures - 2)
