@@ -1,0 +1,77 @@
+"""What Triton answers when it refuses or fails, in terms a caller can act on."""
+
+import re
+
+from tritonclient.utils import InferenceServerException
+
+_TENSORS = (
+    "audio|sample_rate|mode|text|prompt_text|edit_info|intensity|temperature|top_k|top_p|repetition_aware|grammar|seed"
+    "|max_tokens|steps|guidance|prompt_tokens|prompt_mel|speaker_embedding|tokens|cancel_id"
+)
+# Triton puts these in front of a member's own words, in any number.
+_PREFIX = re.compile(r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder): )")
+_FIELD = re.compile(rf"^({_TENSORS}): (.*)", re.DOTALL)
+_PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*(?:\(\d+\))?(?::\d+)?")
+
+
+class SpeechError(Exception):
+    """A request that was not served; the message says why."""
+
+
+class InvalidInput(SpeechError):
+    """The model refused one input.
+
+    Attributes:
+        field: the tensor's name, empty where Triton itself refused the request.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, field: str, problem: str):
+        super().__init__(f"{field}: {problem}" if field else problem)
+        self.field = field
+        self.problem = problem
+
+
+class QueueFull(SpeechError):
+    """The engine has as much waiting as it accepts; try again later."""
+
+
+class ServerUnavailable(SpeechError):
+    """Triton is not there, still starts, or recovers."""
+
+
+class DeadlineExceeded(SpeechError):
+    """The answer did not come in time."""
+
+
+class ModelFailed(SpeechError):
+    """The model broke while it worked on the request."""
+
+
+def translate(error: InferenceServerException) -> SpeechError:
+    """Turn a Triton client's exception into ours, without request ids, paths and tracebacks."""
+    message = _own_words(error.message() or str(error))
+    match (error.status() or "").removeprefix("StatusCode."):
+        case "INVALID_ARGUMENT":
+            found = _FIELD.match(message)
+            return InvalidInput(found[1], found[2]) if found else InvalidInput("", message)
+        case "UNAVAILABLE" if message.startswith("queue full"):
+            return QueueFull(message)
+        case "UNAVAILABLE" | "NOT_FOUND":
+            return ServerUnavailable(message)
+        case "DEADLINE_EXCEEDED":
+            return DeadlineExceeded("the speech server did not answer in time")
+        case _ if message.startswith("Stub process"):
+            return ServerUnavailable(message)
+        case _:
+            return ModelFailed(message)
+
+
+def _own_words(message: str) -> str:
+    message = message.split("\n\nAt:")[0]
+    _, found, rest = message.partition(", message: ")
+    if found and message.startswith("Failed to process the request"):
+        message = rest
+    while match := _PREFIX.match(message):
+        message = message[match.end() :]
+    return _PATH.sub("…", message).strip()

@@ -1,0 +1,121 @@
+"""The connection to Triton that the gateway and the command line share."""
+
+import asyncio
+import logging
+import secrets
+import time
+from types import TracebackType
+from typing import Self
+
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException
+
+from client.errors import DeadlineExceeded, ServerUnavailable, translate
+from client.speech import SpeechJob, SpeechResult
+from client.tensors import inputs_of, requested_outputs, result_of, text_tensor
+
+log = logging.getLogger(__name__)
+
+VARIANTS = ("base", "bnb", "awq")
+DEFAULT_URL = "127.0.0.1:8001"
+_PROBE_SECONDS = 3.0
+_VARIANTS_KEPT_SECONDS = 5.0
+
+
+class TritonSpeech:
+    """Speech from the `step_audio_editx_*` models of one Triton, over gRPC.
+
+    Belongs to the event loop that first uses it. Many requests may be under way at once.
+
+    Args:
+        url: host and port of Triton's gRPC end point.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL):
+        self.url = url
+        self._connected: triton.InferenceServerClient | None = None
+        self._variants: tuple[float, tuple[str, ...]] = (float("-inf"), ())
+        self._cancels: set[asyncio.Task[None]] = set()
+
+    @property
+    def _client(self) -> triton.InferenceServerClient:
+        if self._connected is None:
+            self._connected = triton.InferenceServerClient(self.url)
+        return self._connected
+
+    async def synthesize(self, job: SpeechJob) -> SpeechResult:
+        """Run one pass.
+
+        An ensemble does not see that its caller went away, so a cancelled or late call withdraws the request from
+        the engine by its `cancel_id`.
+
+        Raises:
+            SpeechError: the request was refused or failed.
+        """
+        cancel_id = secrets.token_hex(16)
+        try:
+            answer = await self._client.infer(
+                f"step_audio_editx_{job.variant}", inputs_of(job, cancel_id), outputs=requested_outputs()
+            )
+        except InferenceServerException as error:
+            failure = translate(error)
+            if isinstance(failure, DeadlineExceeded):
+                self._withdraw(job.variant, cancel_id)
+            raise failure from None
+        except asyncio.CancelledError:
+            self._withdraw(job.variant, cancel_id)
+            raise
+        return result_of(answer)
+
+    async def variants(self) -> tuple[str, ...]:
+        """Return the variants that can serve now; the answer may be a few seconds old.
+
+        Raises:
+            ServerUnavailable: Triton does not answer.
+        """
+        asked_at, known = self._variants
+        if time.monotonic() - asked_at > _VARIANTS_KEPT_SECONDS or not known:
+            try:
+                states = await asyncio.gather(*(self._model_ready(f"step_audio_editx_{name}") for name in VARIANTS))
+            except InferenceServerException as error:
+                raise ServerUnavailable(f"no Triton answers at {self.url}") from error
+            known = tuple(name for name, ready in zip(VARIANTS, states, strict=True) if ready)
+            self._variants = (time.monotonic(), known)
+        return known
+
+    async def ready(self) -> bool:
+        """Tell whether any variant can serve."""
+        try:
+            return bool(await self.variants())
+        except ServerUnavailable:
+            return False
+
+    async def close(self) -> None:
+        """Deliver the withdrawals under way, then close the connection."""
+        await asyncio.gather(*self._cancels)
+        if self._connected is not None:
+            await self._connected.close()
+            self._connected = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _model_ready(self, model: str) -> bool:
+        return bool(await self._client.is_model_ready(model, client_timeout=_PROBE_SECONDS))
+
+    def _withdraw(self, variant: str, cancel_id: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._cancel(variant, cancel_id))
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
+
+    async def _cancel(self, variant: str, cancel_id: str) -> None:
+        inputs = [text_tensor("op", "cancel"), text_tensor("cancel_id", cancel_id)]
+        try:
+            await self._client.infer(f"llm_{variant}_unary", inputs, client_timeout=_PROBE_SECONDS)
+        except InferenceServerException as error:
+            log.warning("a request could not be withdrawn: %s", translate(error))

@@ -1,0 +1,47 @@
+"""The HTTP application, put together from its parts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from gateway import errors
+from gateway.backend import Backend
+from gateway.headers import EXPOSED
+from gateway.middleware import BodyLimit, RequestContext
+from gateway.routers import health, models, speech, tags, voices
+from gateway.settings import OPENAI_VOICES, Settings
+from gateway.speech import SpeechService
+from gateway.voices import VoiceLibrary
+
+
+def create_app(settings: Settings, backend: Backend) -> FastAPI:
+    """Return the application; it closes `backend` when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await backend.close()
+
+    app = FastAPI(
+        title="step-audio-triton",
+        summary="Step-Audio-EditX behind OpenAI's audio API",
+        version="0.1.0",
+        lifespan=lifespan,
+    )
+    aliases = dict.fromkeys(OPENAI_VOICES, settings.default_voice) | settings.voice_aliases
+    library = VoiceLibrary(settings.voices_dir, settings.default_voice, aliases)
+    app.include_router(health.router(backend))
+    app.include_router(models.router())
+    app.include_router(voices.router(library))
+    app.include_router(tags.router())
+    app.include_router(speech.router(SpeechService(backend, library, settings)))
+    errors.install(app)
+    # The one added last sees a request first.
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(
+        CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], expose_headers=["*", *EXPOSED]
+    )
+    app.add_middleware(RequestContext)
+    return app

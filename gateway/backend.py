@@ -1,0 +1,31 @@
+"""What the gateway asks of whatever makes speech."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from client.speech import Clip, Mode, Sampling, SpeechJob, SpeechResult
+
+__all__ = ["Backend", "Clip", "Mode", "Sampling", "SpeechJob", "SpeechResult"]
+
+
+class Backend(Protocol):
+    """Makes speech. `client.triton.TritonSpeech` is the real one.
+
+    Every method may raise `client.errors.SpeechError`. A cancelled `synthesize` must stop its work.
+    """
+
+    async def synthesize(self, job: SpeechJob) -> SpeechResult:
+        """Run one clone or one edit pass."""
+        ...
+
+    async def variants(self) -> Sequence[str]:
+        """Return which weights can serve now, of `base`, `bnb` and `awq`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Tell whether any request can be served."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,76 @@
+"""Speech, in OpenAI's form and with the model's own options."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gateway.disconnect import CallerGone, unless_gone
+from gateway.encoding import CODECS
+from gateway.headers import field_value, metadata_headers, server_timing
+from gateway.routers.documented import errors
+from gateway.schemas import SpeechRequest
+from gateway.speech import OUTPUT_RATE, SpeechService, Spoken
+
+_EVENT_BYTES = 16 * 1024
+_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_AUDIO: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Mono audio at 24 kHz, 16-bit where the format has a sample size; or server-sent events.",
+        "content": {codec.content_type: _BINARY for codec in CODECS.values()} | {"text/event-stream": {}},
+    },
+    **errors(400, 401, 404, 413, 415, 429, 500, 503, 504),
+}
+
+
+def router(service: SpeechService) -> APIRouter:
+    """Return the routes under `/v1/audio/speech`."""
+    routes = APIRouter(prefix="/v1/audio/speech", tags=["speech"])
+
+    @routes.post("", response_class=Response, responses=_AUDIO)
+    async def create_speech(request: Request, body: SpeechRequest) -> Response:
+        """Clone a voice, or edit a recording."""
+        echoed = metadata_headers(body.metadata or {})
+        try:
+            spoken = await unless_gone(request, service.speak(body))
+        except CallerGone:
+            return Response(status_code=499)
+        return _answer(spoken, echoed)
+
+    return routes
+
+
+def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
+    asked = spoken.plan.request
+    headers = {
+        "X-StepAudio-Model": asked.model,
+        "X-StepAudio-Sample-Rate": str(OUTPUT_RATE),
+        "Server-Timing": server_timing(spoken.stage_ms),
+        **echoed,
+    }
+    if spoken.variant:
+        headers["X-StepAudio-Variant"] = spoken.variant
+    if spoken.warnings:
+        headers["X-StepAudio-Warning"] = field_value("; ".join(spoken.warnings))
+    if asked.stream_format == "sse":
+        return StreamingResponse(_events(spoken), media_type="text/event-stream", headers=headers)
+    return Response(spoken.body, media_type=CODECS[spoken.plan.audio_format].content_type, headers=headers)
+
+
+def _events(spoken: Spoken) -> Iterator[str]:
+    for start in range(0, len(spoken.body), _EVENT_BYTES):
+        piece = base64.b64encode(spoken.body[start : start + _EVENT_BYTES]).decode()
+        yield _event({"type": "speech.audio.delta", "audio": piece})
+    usage = {
+        "input_tokens": spoken.prompt_tokens,
+        "output_tokens": spoken.generated_tokens,
+        "total_tokens": spoken.prompt_tokens + spoken.generated_tokens,
+    }
+    yield _event({"type": "speech.audio.done", "usage": usage})
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content)}\n\n"

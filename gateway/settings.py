@@ -1,0 +1,42 @@
+"""The gateway's settings: every one an environment variable `GATEWAY_…`, documented where it is defined."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+OPENAI_VOICES = (
+    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
+)  # fmt: skip
+
+_MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Defaults suit one machine; a list is written with commas, a mapping as JSON."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens the gateway to the network.")
+    port: int = Field(7860, ge=0, le=65535, description="Port to listen on.")
+    triton_url: str = Field("127.0.0.1:8001", description="Host and port of Triton's gRPC end point.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Bearer keys that are let in. None: everyone is, whatever the header says."
+    )
+    default_voice: str = Field("fear_female", description="Built-in voice for requests that name none.")
+    voice_aliases: dict[str, str] = Field(
+        {}, description="Further names for voices, such as OpenAI's. OpenAI's names not listed mean the default voice."
+    )
+    voices_dir: Path = Field(
+        Path(__file__).parent / "assets" / "voices", description="Folder of the built-in voices and their voices.json."
+    )
+    max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
+    max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
+    max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")
+    request_timeout_seconds: float = Field(600.0, gt=0, description="A request not answered by then gets 504.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

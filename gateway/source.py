@@ -1,0 +1,88 @@
+"""Which recording a request is about, and the words spoken in it."""
+
+from dataclasses import dataclass
+
+from client.speech import Clip
+from gateway import audio
+from gateway.errors import (
+    AudioTextRequired,
+    AudioUrlError,
+    InvalidAudio,
+    InvalidVoice,
+    MissingParameter,
+    PromptTextRequired,
+)
+from gateway.schemas import SpeechRequest
+from gateway.voices import UnknownVoice, Voice, VoiceLibrary
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording to clone or to edit, not read yet.
+
+    Attributes:
+        content: a voice, a file's bytes, or base64 as the request sent it.
+        transcript: the words spoken in it.
+        audio_param, transcript_param: the request's fields they came from.
+    """
+
+    content: Voice | bytes | str
+    transcript: str
+    audio_param: str
+    transcript_param: str
+
+    def clip(self, max_seconds: float) -> Clip:
+        """Read the recording. Blocks: call it in a thread.
+
+        Raises:
+            InvalidAudio: it cannot be decoded, or is too long.
+        """
+        if isinstance(self.content, Voice):
+            return audio.within_model_rates(self.content.clip)
+        try:
+            data = self.content if isinstance(self.content, bytes) else audio.from_base64(self.content)
+            return audio.decode(data, max_seconds)
+        except audio.UnusableAudio as error:
+            raise InvalidAudio(f"{self.audio_param}: {error}", param=self.audio_param) from error
+
+
+def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, *, needs_transcript: bool) -> Source:
+    """Pick the source: the uploaded file, else base64, else a URL, else a voice.
+
+    A voice brings its own transcript, which wins over the request's: wrong words spoil a clone. Only a clone falls back
+    to the default voice.
+
+    Raises:
+        ApiError: there is no source, or its words are missing.
+    """
+    try:
+        voice = voices.find(request.voice)
+    except UnknownVoice as error:
+        raise InvalidVoice(str(error.args[0]), param="voice") from None
+    options = request.options
+    if options.mode == "clone":
+        side, encoded, url = "prompt_audio", options.prompt_audio_base64, options.prompt_audio_url
+        transcript, transcript_param = options.prompt_text, "step_audio.prompt_text"
+    else:
+        side, encoded, url = "input_audio", options.input_audio_base64, options.input_audio_url
+        transcript, transcript_param = options.audio_text, "step_audio.audio_text"
+
+    if upload is not None:
+        content: bytes | str = upload
+        audio_param = f"{side}_file"
+    elif encoded is not None:
+        content, audio_param = encoded, f"step_audio.{side}_base64"
+    elif url is not None:
+        raise AudioUrlError("fetching clips by URL is not enabled on this server", param=f"step_audio.{side}_url")
+    elif request.voice is not None or options.mode == "clone":
+        return Source(voice, voice.prompt_text, "voice", "voice")
+    else:
+        raise MissingParameter(
+            f"step_audio.{side}_base64: {options.mode} needs a clip to edit, or a voice",
+            param=f"step_audio.{side}_base64",
+        )
+    transcript = (transcript or "").strip()
+    if needs_transcript and not transcript:
+        refusal = PromptTextRequired if options.mode == "clone" else AudioTextRequired
+        raise refusal(f"{transcript_param}: the words spoken in the clip are needed", param=transcript_param)
+    return Source(content, transcript, audio_param, transcript_param)

@@ -1,0 +1,123 @@
+"""From a request to speech: plan, read the clip, run the model, set the tempo, encode."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+
+from anyio import CapacityLimiter, to_thread
+
+from client.errors import SpeechError
+from client.speech import Clip, SpeechResult, run_passes
+from gateway.audio import resample
+from gateway.backend import Backend
+from gateway.encoding import encode
+from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
+from gateway.plan import Plan, make_plan
+from gateway.schemas import SpeechRequest
+from gateway.settings import Settings
+from gateway.stretch import stretch
+from gateway.voices import VoiceLibrary
+
+OUTPUT_RATE = 24_000
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A finished answer.
+
+    Attributes:
+        body: the file in `plan.audio_format`.
+        variant: the weights that spoke, `None` where no model was needed.
+    """
+
+    plan: Plan
+    body: bytes
+    variant: str | None
+    warnings: list[str]
+    prompt_tokens: int
+    generated_tokens: int
+    stage_ms: dict[str, float]
+
+
+class SpeechService:
+    """Serves requests one by one, many at once; owns the threads that decode, stretch and encode."""
+
+    def __init__(self, backend: Backend, voices: VoiceLibrary, settings: Settings):
+        self._backend = backend
+        self._voices = voices
+        self._settings = settings
+        self._workers = CapacityLimiter(os.cpu_count() or 1)
+
+    async def speak(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
+        """Serve one request.
+
+        Args:
+            request: the JSON part.
+            upload: a clip that came beside it, for the side its mode reads.
+
+        Raises:
+            ApiError: it is refused, or failed.
+        """
+        plan = make_plan(request, upload, self._voices, self._settings.max_input_chars)
+        seconds = self._settings.request_timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._carry_out(plan)
+        except TimeoutError:
+            raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
+
+    async def _carry_out(self, plan: Plan) -> Spoken:
+        variant = await self._variant(plan) if plan.passes else None
+        started = time.perf_counter()
+        clip = await to_thread.run_sync(plan.source.clip, self._settings.max_clip_seconds, limiter=self._workers)
+        decoded = time.perf_counter()
+        if variant is None:
+            result = SpeechResult(clip, "stop", 0, 0, {})
+        else:
+            result = await self._run(plan, clip, variant)
+        generated = time.perf_counter()
+        body = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
+        decode_ms, encode_ms = (decoded - started) * 1000, (time.perf_counter() - generated) * 1000
+        cut = ["the speech was cut where its token budget ended"] if result.finish_reason == "length" else []
+        return Spoken(
+            plan=plan,
+            body=body,
+            variant=variant,
+            warnings=plan.warnings + cut,
+            prompt_tokens=result.prompt_tokens,
+            generated_tokens=result.generated_tokens,
+            stage_ms={"decode": decode_ms, **result.stage_ms, "encode": encode_ms},
+        )
+
+    async def _run(self, plan: Plan, clip: Clip, variant: str) -> SpeechResult:
+        try:
+            return await run_passes(self._backend.synthesize, plan.job(clip, variant), plan.passes)
+        except SpeechError as error:
+            names = {
+                "audio": plan.source.audio_param,
+                "text": "input",
+                "prompt_text": plan.source.transcript_param,
+            }
+            raise from_backend(error, names) from error
+
+    async def _variant(self, plan: Plan) -> str:
+        try:
+            loaded = await self._backend.variants()
+        except SpeechError as error:
+            raise from_backend(error, {}) from error
+        if not loaded:
+            raise Unavailable("the speech models are still loading", retry_after=5)
+        wanted = plan.request.options.model_variant
+        if wanted is None:
+            return "bnb" if "bnb" in loaded else loaded[0]
+        if wanted not in loaded:
+            raise VariantUnavailable(
+                f"step_audio.model_variant: {wanted} is not loaded; loaded: {', '.join(loaded)}",
+                param="step_audio.model_variant",
+            )
+        return wanted
+
+    @staticmethod
+    def _finish(plan: Plan, clip: Clip) -> bytes:
+        return encode(stretch(resample(clip, OUTPUT_RATE), plan.tempo), plan.audio_format)
