@@ -89,9 +89,7 @@ class ConvBlock(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         # The keys are the positions of these layers in the sequence the checkpoint was saved from.
-        self.block = nn.ModuleDict(
-            {"1": CausalConv(width, 3), "3": nn.LayerNorm(width), "6": CausalConv(width, 3)}
-        )
+        self.block = nn.ModuleDict({"1": CausalConv(width, 3), "3": nn.LayerNorm(width), "6": CausalConv(width, 3)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [R, T, C] to [R, T, C]."""

@@ -72,9 +72,7 @@ class RelativeAttention(nn.Module):
             needed = position[:, :, size - stop : 2 * size - 1 - start]
             scores = _align(position_query[:, :, start:stop] @ needed.transpose(-2, -1), size)
             bias = scores / math.sqrt(query.shape[-1]) + closed
-            outputs.append(
-                F.scaled_dot_product_attention(content_query[:, :, start:stop], key, value, attn_mask=bias)
-            )
+            outputs.append(F.scaled_dot_product_attention(content_query[:, :, start:stop], key, value, attn_mask=bias))
         attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         return self.linear_out(attended.transpose(1, 2).flatten(2))
 

@@ -70,6 +70,4 @@ class Flow(nn.Module):
         Returns:
             float32 [B, 2n, C].
         """
-        return self.decoder.estimator.context(
-            self.mu(pairs, lengths), self.speaker(speaker_embedding), condition
-        )
+        return self.decoder.estimator.context(self.mu(pairs, lengths), self.speaker(speaker_embedding), condition)
