@@ -1,11 +1,12 @@
 """Puts features in front of a released ONNX network that takes one clip, and makes a model that takes a padded batch.
 
-Such a network is opaque: it has no mask, so padding would change its answer. An ONNX `Loop` runs it clip by clip, each at
-its true length, inside one graph.
+Such a network is opaque: it has no mask, so padding would change its answer. An ONNX `Loop` runs it clip by clip, each
+at its true length, inside one graph.
 """
 
-import io
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, MutableSequence
+from pathlib import Path
 from string import Template
 
 import onnx
@@ -65,19 +66,19 @@ def inputs_of(graph: GraphProto) -> list[onnx.ValueInfoProto]:
 
 def front_end(module: nn.Module, example: torch.Tensor, outputs: int, opset: int) -> GraphProto:
     """Export a module that takes clips [1, samples]; all names of the graph start with `features/`."""
-    buffer = io.BytesIO()
-    with torch.inference_mode():
+    with tempfile.TemporaryDirectory() as work, torch.inference_mode():
+        file = Path(work) / "features.onnx"
         torch.onnx.export(
             module.eval(),
             (example,),
-            buffer,
+            file,
             input_names=["clip"],
             output_names=[f"output_{i}" for i in range(outputs)],
             dynamic_axes={"clip": {1: "samples"}},
             opset_version=opset,
             dynamo=False,
         )
-    return add_prefix(onnx.load_from_string(buffer.getvalue()), "features/").graph
+        return add_prefix(onnx.load(file), "features/").graph
 
 
 def per_clip_model(
@@ -145,5 +146,5 @@ def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
                 output.name = names.get(output.name, output.name)
 
 
-def _rename_all(values: Sequence[str], names: Mapping[str, str]) -> None:
-    values[:] = [names.get(value, value) for value in values]  # type: ignore[index]
+def _rename_all(values: MutableSequence[str], names: Mapping[str, str]) -> None:
+    values[:] = [names.get(value, value) for value in values]

@@ -13,7 +13,7 @@ from export.onnx_graph import front_end, inputs_of, opset_of, per_clip_model
 SHORTEST = 480  # Step-Audio-EditX drops shorter pieces; here they give no code
 SAMPLES_PER_CODE = 640
 
-LENGTH_TYPES = {onnx.TensorProto.INT32: torch.int32, onnx.TensorProto.INT64: torch.int64}
+LENGTH_TYPES: dict[int, torch.dtype] = {onnx.TensorProto.INT32: torch.int32, onnx.TensorProto.INT64: torch.int64}
 
 
 class SemanticFeatures(nn.Module):

@@ -31,8 +31,8 @@ class SpeakerFeatures(nn.Module):
 def export(checkpoint: Checkpoint, destination: Path) -> None:
     """Write `model.onnx` for the speaker encoder of `checkpoint` into the folder `destination`.
 
-    Inputs `audio` float32 [B, N] and `audio_length` int32 [B, 1]; output `speaker_embedding` float32 [B, 192]. A clip of
-    less than a tenth of a second has none: it is taken to be that long, whatever lies behind it.
+    Inputs `audio` float32 [B, N] and `audio_length` int32 [B, 1]; output `speaker_embedding` float32 [B, 192]. A clip
+    below a tenth of a second has none: it is taken to be that long, whatever lies behind it.
 
     Raises:
         CheckpointError: the checkpoint has no speaker encoder, or one with other inputs.
