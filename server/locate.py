@@ -38,8 +38,12 @@ def find_home(container: Path = CONTAINER) -> Home | None:
     root = Path(package.submodule_search_locations[0]) / "tritonserver"
     if not (root / "bin" / "tritonserver").is_file():
         return None
-    # The stub links to the shared libpython of the running interpreter, which need not be the distribution's.
-    libraries = (Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib")
+    # The wheel's own, and the running interpreter's libpython, which need not be the distribution's.
+    libraries = (
+        root.parents[1] / "nvidia_pytriton.libs",
+        Path(sysconfig.get_config_var("LIBDIR") or ""),
+        Path(sys.base_prefix) / "lib",
+    )
     return Home(
         "the nvidia-pytriton wheel",
         root / "bin" / "tritonserver",

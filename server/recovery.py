@@ -8,10 +8,10 @@ import re
 import time
 from fnmatch import fnmatch
 
+from server.backends import STUB
 from server.control import Control
 from server.process import processes
 
-STUB = "triton_python_backend_stub"
 INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
 ENGINES = ("llm_*", "flow", "*_stream")
 """Models that keep requests while they compute: their callers would wait for ever, so the server is restarted."""
@@ -80,7 +80,7 @@ class Patience:
         calm: seconds without a failure after which the count starts anew.
     """
 
-    def __init__(self, tries: int = 5, calm: float = 60.0):
+    def __init__(self, tries: int = 4, calm: float = 60.0):
         self._tries = tries
         self._calm = calm
         self._failures = 0

@@ -21,8 +21,11 @@ FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>
 
 
 def worth_showing(line: str) -> bool:
-    """Tell whether a person who does not look for trouble wants to see this line."""
-    if TABLE.match(line) or any(text in line for text in HARMLESS):
+    """Tell whether a person who does not look for trouble wants to see this line.
+
+    Models that failed to load are left to `LoadProgress`: the launcher names them at the end.
+    """
+    if TABLE.match(line) or FAILED.search(line) or any(text in line for text in HARMLESS):
         return False
     found = GLOG.match(line)
     return found is None or found["level"] != "I" or found["source"].endswith(".py")
@@ -38,7 +41,7 @@ class LoadProgress:
     def read(self, line: str) -> str | None:
         """Take one line of the log and return the model that it reports loaded, if any."""
         if (failed := FAILED.search(line)) is not None:
-            self.failures[failed["model"]] = failed["reason"].strip('"')
+            self.failures[failed["model"]] = failed["reason"].strip('"').replace("\\n", "\n").strip()
         if (loaded := LOADED.search(line)) is not None and loaded["model"] in self.waiting:
             del self.waiting[loaded["model"]]
             return loaded["model"]
