@@ -96,14 +96,16 @@ def _decode_mono(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], 
         rate = codec.sample_rate
         if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
             raise UnusableAudio(f"its sample rate is {rate} Hz; {_LOWEST_RATE} to {_HIGHEST_RATE} Hz can be read")
-        planar = av.AudioResampler(format="fltp")
+        # Interleaved, because PyAV 18 reads past the planes of frames with eight planar channels and crashes.
+        interleaved = av.AudioResampler(format="flt")
         pieces: list[NDArray[np.float32]] = []
         samples = 0
         for frame in container.decode(track):
-            for piece in planar.resample(frame):
+            for piece in interleaved.resample(frame):
                 if piece.sample_rate != rate:
                     raise UnusableAudio("its sample rate changes on the way")
-                pieces.append(piece.to_ndarray().mean(axis=0, dtype=np.float32))
+                channels = piece.to_ndarray().reshape(-1, piece.layout.nb_channels)
+                pieces.append(channels.mean(axis=1, dtype=np.float32))
                 samples += piece.samples
             if samples > max_seconds * rate:
                 raise UnusableAudio(f"it is longer than {max_seconds:g} s")

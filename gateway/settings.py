@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.voices import BUILT_IN, DEFAULT_VOICE
+
 OPENAI_VOICES = (
     "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
 )  # fmt: skip
@@ -24,13 +26,11 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Bearer keys that are let in. None: everyone is, whatever the header says."
     )
-    default_voice: str = Field("fear_female", description="Built-in voice for requests that name none.")
+    default_voice: str = Field(DEFAULT_VOICE, description="Built-in voice for requests that name none.")
     voice_aliases: dict[str, str] = Field(
         {}, description="Further names for voices, such as OpenAI's. OpenAI's names not listed mean the default voice."
     )
-    voices_dir: Path = Field(
-        Path(__file__).parent / "assets" / "voices", description="Folder of the built-in voices and their voices.json."
-    )
+    voices_dir: Path = Field(BUILT_IN, description="Folder of the built-in voices and their voices.json.")
     max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
     max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
     max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")

@@ -1,14 +1,18 @@
 """The voices a request can name: built-in recordings and the names that stand for them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import soundfile
 
 from client.speech import Clip
+
+BUILT_IN = Path(__file__).parent / "assets" / "voices"
+DEFAULT_VOICE = "fear_female"
 
 
 class UnknownVoice(LookupError):
@@ -43,7 +47,9 @@ class VoiceLibrary:
         aliases: further names.
     """
 
-    def __init__(self, folder: Path, default: str, aliases: dict[str, str]):
+    def __init__(
+        self, folder: Path = BUILT_IN, default: str = DEFAULT_VOICE, aliases: Mapping[str, str] = MappingProxyType({})
+    ):
         listed = json.loads((folder / "voices.json").read_text(encoding="utf-8"))
         self._voices = {entry["id"]: Voice(**entry, path=folder / f"{entry['id']}.wav") for entry in listed}
         self._aliases = aliases

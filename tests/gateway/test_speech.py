@@ -233,10 +233,11 @@ async def test_low_rates_are_raised(http: httpx.AsyncClient, backend: FakeBacken
     assert backend.jobs[0].clip.seconds == pytest.approx(1.0, abs=1e-3)
 
 
-async def test_channels_are_averaged(http: httpx.AsyncClient, backend: FakeBackend) -> None:
-    stereo = io.BytesIO()
-    soundfile.write(stereo, np.tile([0.5, -0.1], (24_000, 1)), 24_000, format="WAV", subtype="FLOAT")
-    clip = base64.b64encode(stereo.getvalue()).decode()
+@pytest.mark.parametrize("channels", [2, 6, 8, 12])
+async def test_channels_are_averaged(http: httpx.AsyncClient, backend: FakeBackend, channels: int) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.tile([0.5, -0.1], (24_000, channels // 2)), 24_000, format="WAV", subtype="FLOAT")
+    clip = base64.b64encode(file.getvalue()).decode()
     await http.post(SPEECH, json={"step_audio": {"mode": "denoise", "input_audio_base64": clip}})
     np.testing.assert_allclose(backend.jobs[0].clip.waveform, 0.2, atol=1e-6)
 

@@ -1,0 +1,86 @@
+"""A stand-in for Triton: speaks its gRPC protocol, sings instead of speaking, and remembers what it was asked."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
+
+SECONDS = 0.25
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    url: str = ""
+    loaded: tuple[str, ...] = ("step_audio_editx_base",)
+    failure: tuple[grpc.StatusCode, str] | None = None
+    hold: threading.Event | None = None
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    arrived: threading.Event = field(default_factory=threading.Event)
+    withdrawn: threading.Event = field(default_factory=threading.Event)
+
+    def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
+        return service_pb2.ModelReadyResponse(ready=request.name in self.loaded)
+
+    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        inputs = dict(map(_read, request.inputs, request.raw_input_contents))
+        self.asked.append((request.model_name, inputs))
+        self.arrived.set()
+        if inputs.get("op") == "cancel":
+            self.withdrawn.set()
+            return service_pb2.ModelInferResponse()
+        if self.hold:
+            self.hold.wait(20)
+        if self.failure:
+            context.abort(*self.failure)
+        time = np.arange(int(SECONDS * 24_000)) / 24_000
+        outputs = {
+            "waveform": (0.5 * np.sin(2 * np.pi * 300 * time)).astype(np.float32),
+            "finish_reason": np.array([b"stop"], dtype=object),
+            "usage": np.array([11, 22], np.int32),
+            "voice_ms": np.array([1, 2, 3, 4], np.float32),
+            "llm_ms": np.array([5, 6], np.float32),
+            "flow_ms": np.array([7, 8], np.float32),
+        }
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for wanted in request.outputs:
+            value = outputs[wanted.name]
+            datatype = {"f": "FP32", "i": "INT32", "O": "BYTES"}[value.dtype.kind]
+            answer.outputs.add(name=wanted.name, datatype=datatype, shape=value.shape)
+            raw = serialize_byte_tensor(value).item() if datatype == "BYTES" else value.tobytes()
+            answer.raw_output_contents.append(raw)
+        return answer
+
+
+def _read(tensor: Any, raw: bytes) -> tuple[str, Any]:
+    if tensor.datatype == "BYTES":
+        return tensor.name, deserialize_bytes_tensor(raw)[0].decode()
+    value = np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tuple(tensor.shape))
+    return tensor.name, value if tensor.name == "audio" else value[0].item()
+
+
+@pytest.fixture
+def triton() -> Iterator[FakeTriton]:
+    fake = FakeTriton()
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
+    fake.url = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    yield fake
+    if fake.hold:
+        fake.hold.set()
+    server.stop(0).wait()
+
+
+@pytest.fixture
+def nobody() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{unused.getsockname()[1]}"
