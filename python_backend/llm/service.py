@@ -1,0 +1,125 @@
+"""The language model as a Triton model: requests in, streams of tokens out."""
+
+import functools
+import json
+import threading
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from python_backend.errors import InvalidInput
+from python_backend.llm import placement, weights
+from python_backend.llm.engine import Engine
+from python_backend.llm.prompt import Prompt, PromptForm
+from python_backend.llm.request import Event, Failed, Generation, SpeechRequest, Tokens, plan
+from python_backend.llm.responder import Channel, Responder
+from python_backend.llm.runner import Runner
+from python_backend.llm.sampling import Sampling
+from python_backend.llm.sequence import Sequence
+from python_backend.llm.tokenizer import Tokenizer
+from python_backend.serving import Inputs
+
+
+class LanguageModel:
+    """Loads a checkpoint, runs its engine, and serves Triton requests from it.
+
+    Args:
+        directory: holds `config.json`, `*.safetensors` and `tokenizer.model`.
+        parameters: the model's `parameters` in `config.pbtxt`.
+
+    Raises:
+        ValueError: the files or a parameter are unusable.
+    """
+
+    def __init__(self, directory: Path, parameters: dict[str, str]):
+        device = placement.device(parameters["device"])
+        dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
+        model = weights.load(directory, device, dtype)
+        self._tokenizer = Tokenizer(directory / "tokenizer.model")
+        self._form = PromptForm(parameters["prompt_form"])
+        self._context = min(int(parameters["context"]), model.config.max_seq_len)
+        slots = int(parameters["slots"])
+        runner = Runner(model, slots, self._context, self._tokenizer.audio_offset, self._tokenizer.eot)
+        self._engine = Engine(runner, int(parameters["max_queue"]), int(parameters["prefill_chunk"]))
+        self._responder = Responder()
+        self._warm_up()
+
+    def enqueue(self, request: Any) -> None:
+        """Take one Triton request; its answers leave later."""
+        held: list[Sequence] = []
+        channel = self._responder.open(request, functools.partial(_cancel_all, held))
+        try:
+            inputs = Inputs(request)
+            op = inputs.text("op")
+            if op is not None:
+                self._operate(op, inputs, channel)
+                return
+            generation = plan(parse(inputs), self._tokenizer, self._form, self._context)
+            held.append(self._engine.submit(generation, channel.emit))
+        except Exception as error:
+            channel.fail(error)
+
+    def close(self) -> None:
+        """Fail what still runs and stop the threads."""
+        self._engine.close()
+        self._responder.close()
+
+    def _operate(self, op: str, inputs: Inputs, channel: Channel) -> None:
+        if op == "cancel":
+            cancel_id = inputs.text("cancel_id")
+            if not cancel_id:
+                raise InvalidInput("cancel_id", "missing, op cancel needs it")
+            channel.finish("cancelled" if self._engine.cancel(cancel_id) else "unknown")
+        elif op == "stats":
+            channel.finish("stats", further={"stats": np.array([json.dumps(self._engine.stats())])})
+        else:
+            raise InvalidInput("op", f"unknown operation {op!r}, must be cancel or stats")
+
+    def _warm_up(self) -> None:
+        # The first passes allocate and tune; no caller should wait for them.
+        tokenizer, done = self._tokenizer, threading.Event()
+        events: list[Event] = []
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            if not isinstance(event, Tokens):
+                done.set()
+
+        prompt = Prompt(tuple(tokenizer.encode("warm up")), 0)
+        self._engine.submit(Generation(prompt, Sampling(), 10, tokenizer.eot, tokenizer.audio_offset), emit)
+        done.wait()
+        if isinstance(events[-1], Failed):
+            raise events[-1].error
+
+
+def parse(inputs: Inputs) -> SpeechRequest:
+    """Read the tensors of one request.
+
+    Raises:
+        InvalidInput: a tensor is missing or unusable.
+    """
+    mode = inputs.text("mode")
+    if mode is None:
+        raise InvalidInput("mode", "missing")
+    dtypes = {"temperature": "f4", "top_k": "i4", "top_p": "f4", "repetition_aware": "?", "grammar": "?", "seed": "i8"}
+    sampling = Sampling(
+        **{field.name: inputs.scalar(field.name, dtypes[field.name], field.default) for field in fields(Sampling)}
+    )
+    return SpeechRequest(
+        mode=mode,
+        prompt_tokens=inputs.array("prompt_tokens", np.int32, (None,)).tolist(),
+        text=inputs.text("text", "") or "",
+        prompt_text=inputs.text("prompt_text", "") or "",
+        edit_info=inputs.text("edit_info", "") or "",
+        intensity=inputs.scalar("intensity", np.float32, 1.0),
+        sampling=sampling,
+        max_tokens=inputs.scalar("max_tokens", np.int32),
+        cancel_id=inputs.text("cancel_id", "") or "",
+    )
+
+
+def _cancel_all(sequences: list[Sequence]) -> None:
+    for sequence in sequences:
+        sequence.cancelled = True
