@@ -1,12 +1,15 @@
 """A gateway over a backend that sings instead of speaking, in one process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 
 from client.speech import Clip, SpeechJob, SpeechResult
 from gateway.app import create_app
@@ -38,8 +41,8 @@ class FakeBackend:
             raise
         if self.failure:
             raise self.failure
-        time = np.arange(int(SECONDS * 24_000)) / 24_000
-        waveform = (self.amplitude * np.sin(2 * np.pi * 300 * len(self.jobs) * time)).astype(np.float32)
+        moments = np.arange(int(SECONDS * 24_000)) / 24_000
+        waveform = (self.amplitude * np.sin(2 * np.pi * 300 * len(self.jobs) * moments)).astype(np.float32)
         stages = {"prepare": 1.0, "decode": 2.0}
         return SpeechResult(Clip(waveform, 24_000), self.finish_reason, 11, 22, stages)
 
@@ -73,3 +76,18 @@ async def http(backend: FakeBackend, settings: Settings) -> AsyncIterator[httpx.
     transport = httpx.ASGITransport(create_app(settings, backend), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         yield client
+
+
+@pytest.fixture
+def live(backend: FakeBackend, settings: Settings) -> Iterator[str]:
+    """The same gateway behind a real socket; gives its URL."""
+    config = uvicorn.Config(create_app(settings, backend), port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
