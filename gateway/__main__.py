@@ -1,9 +1,8 @@
 """Run the gateway: `python -m gateway`, settings from `GATEWAY_…` variables."""
 
-import logging
-
 import uvicorn
 
+from gateway import logs
 from gateway.app import create_app
 from gateway.settings import Settings
 from gateway.triton_backend import triton_backend
@@ -11,10 +10,17 @@ from gateway.triton_backend import triton_backend
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = Settings()
+    logs.configure(as_json=settings.log_json)
     app = create_app(settings, triton_backend(settings))
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from gateway import errors
+from gateway.auth import BearerAuth
 from gateway.backend import Backend
 from gateway.headers import EXPOSED
+from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
-from gateway.routers import health, models, speech, tags, voices
+from gateway.routers import models, operations, speech, tags, voices
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
 from gateway.voices import VoiceLibrary
@@ -32,16 +34,19 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     )
     aliases = dict.fromkeys(OPENAI_VOICES, settings.default_voice) | settings.voice_aliases
     library = VoiceLibrary(settings.voices_dir, settings.default_voice, aliases)
-    app.include_router(health.router(backend))
+    metrics = Metrics()
+    app.include_router(operations.router(backend, metrics))
     app.include_router(models.router())
     app.include_router(voices.router(library))
     app.include_router(tags.router())
-    app.include_router(speech.router(SpeechService(backend, library, settings)))
+    app.include_router(speech.router(SpeechService(backend, library, settings, metrics)))
     errors.install(app)
     # The one added last sees a request first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    if settings.api_keys:
+        app.add_middleware(BearerAuth, keys=settings.api_keys)
     app.add_middleware(
         CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"], expose_headers=["*", *EXPOSED]
     )
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, metrics=metrics)
     return app

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
@@ -245,6 +246,8 @@ def install(app: FastAPI) -> None:
         sent = request.headers.get("content-type", "")
         if isinstance(error.body, bytes):
             return response(UnsupportedMediaType(f"Content-Type must be application/json, is {sent or 'missing'}"))
+        if isinstance(error.body, FormData) and not sent.startswith("multipart/form-data"):
+            return response(UnsupportedMediaType(f"Content-Type must be multipart/form-data, is {sent or 'missing'}"))
         return response(from_validation(findings))
 
 

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import ApiError, PayloadTooLarge, response
+from gateway.metrics import Metrics
 
 log = logging.getLogger("gateway.access")
 
@@ -15,10 +16,11 @@ OPENAI_VERSION = "2020-10-01"
 
 
 class RequestContext:
-    """Gives every response its id and time, logs one line per request, and turns a crash into a 500 envelope."""
+    """Gives every response its id and time, logs and counts it, and turns a crash into a 500 envelope."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: ASGIApp, metrics: Metrics):
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -47,6 +49,9 @@ class RequestContext:
                 raise
             await response(ApiError("something went wrong on the server"))(scope, receive, send_with_headers)
         finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.request(scope["method"], route, status, seconds)
             log.info(
                 "%s %s %s",
                 scope["method"],
@@ -55,7 +60,7 @@ class RequestContext:
                 extra={
                     "request_id": request_id,
                     "client_request_id": Headers(scope=scope).get("x-client-request-id"),
-                    "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+                    "milliseconds": round(seconds * 1000, 1),
                 },
             )
 

@@ -34,7 +34,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
     max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
     max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")
+    max_concurrent: int = Field(32, ge=1, description="Speech requests worked on at once; further ones wait.")
+    max_waiting: int = Field(64, ge=0, description="Speech requests that may wait; further ones get 429.")
     request_timeout_seconds: float = Field(600.0, gt=0, description="A request not answered by then gets 504.")
+    drain_seconds: int = Field(30, ge=0, description="Time that requests under way get when the gateway is stopped.")
+    log_json: bool = Field(False, description="Write the log as one JSON object per line.")
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -13,6 +13,8 @@ from gateway.audio import resample
 from gateway.backend import Backend
 from gateway.encoding import encode
 from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
+from gateway.metrics import Metrics
+from gateway.permits import Permits
 from gateway.plan import Plan, make_plan
 from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
@@ -28,11 +30,13 @@ class Spoken:
 
     Attributes:
         body: the file in `plan.audio_format`.
+        seconds: length of the speech.
         variant: the weights that spoke, `None` where no model was needed.
     """
 
     plan: Plan
     body: bytes
+    seconds: float
     variant: str | None
     warnings: list[str]
     prompt_tokens: int
@@ -43,11 +47,15 @@ class Spoken:
 class SpeechService:
     """Serves requests one by one, many at once; owns the threads that decode, stretch and encode."""
 
-    def __init__(self, backend: Backend, voices: VoiceLibrary, settings: Settings):
+    def __init__(self, backend: Backend, voices: VoiceLibrary, settings: Settings, metrics: Metrics):
         self._backend = backend
         self._voices = voices
         self._settings = settings
+        self._metrics = metrics
         self._workers = CapacityLimiter(os.cpu_count() or 1)
+        self._permits = Permits(settings.max_concurrent, settings.max_waiting)
+        metrics.watch("active_requests", "Speech requests worked on.", lambda: self._permits.active)
+        metrics.watch("waiting_requests", "Speech requests waiting for their turn.", lambda: self._permits.waiting)
 
     async def speak(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
         """Serve one request.
@@ -63,7 +71,12 @@ class SpeechService:
         seconds = self._settings.request_timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                return await self._carry_out(plan)
+                started = time.perf_counter()
+                async with self._permits.one():
+                    spoken = await self._carry_out(plan)
+                spent = time.perf_counter() - started
+                self._metrics.speech(request.options.mode, spent, spoken.seconds, spent, spoken.stage_ms)
+                return spoken
         except TimeoutError:
             raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
 
@@ -71,23 +84,24 @@ class SpeechService:
         variant = await self._variant(plan) if plan.passes else None
         started = time.perf_counter()
         clip = await to_thread.run_sync(plan.source.clip, self._settings.max_clip_seconds, limiter=self._workers)
-        decoded = time.perf_counter()
+        read = time.perf_counter()
         if variant is None:
             result = SpeechResult(clip, "stop", 0, 0, {})
         else:
             result = await self._run(plan, clip, variant)
         generated = time.perf_counter()
-        body = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
-        decode_ms, encode_ms = (decoded - started) * 1000, (time.perf_counter() - generated) * 1000
+        body, seconds = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
+        read_ms, write_ms = (read - started) * 1000, (time.perf_counter() - generated) * 1000
         cut = ["the speech was cut where its token budget ended"] if result.finish_reason == "length" else []
         return Spoken(
             plan=plan,
             body=body,
+            seconds=seconds,
             variant=variant,
             warnings=plan.warnings + cut,
             prompt_tokens=result.prompt_tokens,
             generated_tokens=result.generated_tokens,
-            stage_ms={"decode": decode_ms, **result.stage_ms, "encode": encode_ms},
+            stage_ms={"read": read_ms, **result.stage_ms, "write": write_ms},
         )
 
     async def _run(self, plan: Plan, clip: Clip, variant: str) -> SpeechResult:
@@ -119,5 +133,6 @@ class SpeechService:
         return wanted
 
     @staticmethod
-    def _finish(plan: Plan, clip: Clip) -> bytes:
-        return encode(stretch(resample(clip, OUTPUT_RATE), plan.tempo), plan.audio_format)
+    def _finish(plan: Plan, clip: Clip) -> tuple[bytes, float]:
+        speech = stretch(resample(clip, OUTPUT_RATE), plan.tempo)
+        return encode(speech, plan.audio_format), speech.seconds

@@ -3,13 +3,15 @@
 import base64
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
+from pydantic import ValidationError
 
 from gateway.disconnect import CallerGone, unless_gone
 from gateway.encoding import CODECS
+from gateway.errors import InvalidJson, from_validation
 from gateway.headers import field_value, metadata_headers, server_timing
 from gateway.routers.documented import errors
 from gateway.schemas import SpeechRequest
@@ -30,17 +32,44 @@ def router(service: SpeechService) -> APIRouter:
     """Return the routes under `/v1/audio/speech`."""
     routes = APIRouter(prefix="/v1/audio/speech", tags=["speech"])
 
+    async def answer(request: Request, body: SpeechRequest, upload: bytes | None) -> Response:
+        echoed = metadata_headers(body.metadata or {})
+        try:
+            return _answer(await unless_gone(request, service.speak(body, upload)), echoed)
+        except CallerGone:
+            return Response(status_code=499)
+
     @routes.post("", response_class=Response, responses=_AUDIO)
     async def create_speech(request: Request, body: SpeechRequest) -> Response:
         """Clone a voice, or edit a recording."""
-        echoed = metadata_headers(body.metadata or {})
-        try:
-            spoken = await unless_gone(request, service.speak(body))
-        except CallerGone:
-            return Response(status_code=499)
-        return _answer(spoken, echoed)
+        return await answer(request, body, None)
+
+    @routes.post("/upload", response_class=Response, responses=_AUDIO)
+    async def create_speech_from_upload(
+        request: Request,
+        payload: Annotated[str, Form(description="The JSON that `/v1/audio/speech` takes.")],
+        input_audio_file: Annotated[UploadFile | None, File(description="Clip to edit.")] = None,
+        prompt_audio_file: Annotated[UploadFile | None, File(description="Reference clip of a clone.")] = None,
+    ) -> Response:
+        """Do the same with the clip as a file, which beats a clip or URL in `payload`."""
+        body = _parse_payload(payload)
+        clip = prompt_audio_file if body.options.mode == "clone" else input_audio_file
+        return await answer(request, body, None if clip is None else await clip.read())
 
     return routes
+
+
+def _parse_payload(text: str) -> SpeechRequest:
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidJson("payload: is not valid JSON", param="payload") from None
+    if isinstance(payload, dict) and not isinstance(payload.get("step_audio"), dict):
+        payload["step_audio"] = {}
+    try:
+        return SpeechRequest.model_validate(payload)
+    except ValidationError as error:
+        raise from_validation(error.errors()) from None
 
 
 def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
