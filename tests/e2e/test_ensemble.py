@@ -25,23 +25,21 @@ def test_clone_over_grpc_and_http_is_the_same_sound(server, grpc):
     over_http = infer(
         httpclient.InferenceServerClient(server.http_url), httpclient, text="Hello there, this is a test.", seed=7
     )
-    waveform, tokens = over_grpc.as_numpy("waveform"), over_grpc.as_numpy("tokens")
+    waveform, generated = over_grpc.as_numpy("waveform"), over_grpc.as_numpy("usage")[1]
     assert waveform.dtype == np.float32
-    assert tokens.size % 5 == 0
-    assert waveform.shape == (tokens.size // 5 * 2880,), "0.12 s at 24 kHz for every group of five"
+    assert waveform.shape == (generated // 5 * 2880,), "0.12 s at 24 kHz for every group of five"
     assert 0.5 < waveform.size / 24_000 < 8
     assert np.isfinite(waveform).all()
     assert 1e-3 < np.abs(waveform).max() <= 0.99
-    np.testing.assert_array_equal(tokens, over_http.as_numpy("tokens"))
     np.testing.assert_allclose(waveform, over_http.as_numpy("waveform"), atol=1e-4)
 
 
 def test_the_seed_decides_the_sound(grpc):
     first, again, other = (
-        infer(grpc, grpcclient, text="One more.", seed=seed).as_numpy("tokens") for seed in (1, 1, 2)
+        infer(grpc, grpcclient, text="One more.", seed=seed).as_numpy("waveform") for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
+    np.testing.assert_allclose(first, again, atol=1e-4)
+    assert first.shape != other.shape or not np.allclose(first, other, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +57,7 @@ def test_every_edit_mode_answers(grpc, mode, fields):
     answer = infer(
         grpc, grpcclient, mode=mode, text=fields.pop("text", None), **({"prompt_text": None} | fields), max_tokens=50
     )
-    assert answer.as_numpy("waveform").size == answer.as_numpy("tokens").size // 5 * 2880
+    assert answer.as_numpy("waveform").size == answer.as_numpy("usage")[1] // 5 * 2880
     assert answer.as_numpy("finish_reason")[0] in (b"stop", b"length")
     assert answer.as_numpy("usage")[1] >= 5
 
@@ -67,7 +65,7 @@ def test_every_edit_mode_answers(grpc, mode, fields):
 def test_dither_off_and_solver_options_reach_their_stages(grpc):
     usual = infer(grpc, grpcclient, seed=3, max_tokens=25)
     fewer = infer(grpc, grpcclient, seed=3, max_tokens=25, steps=2)
-    np.testing.assert_array_equal(usual.as_numpy("tokens"), fewer.as_numpy("tokens"))
+    assert usual.as_numpy("waveform").shape == fewer.as_numpy("waveform").shape
     assert not np.allclose(usual.as_numpy("waveform"), fewer.as_numpy("waveform"))
     assert fewer.as_numpy("flow_ms")[1] < usual.as_numpy("flow_ms")[1]
 

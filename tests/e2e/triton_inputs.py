@@ -18,7 +18,9 @@ def clip() -> tuple[np.ndarray, int]:
     return waveform, rate
 
 
-CLIP_TEXT = json.loads((VOICES / "voices.json").read_text())["happy_en"]["prompt_text"]
+CLIP_TEXT = {voice["id"]: voice for voice in json.loads((VOICES / "voices.json").read_text())}["happy_en"][
+    "prompt_text"
+]
 
 
 def ensemble_inputs(**changes: Any) -> dict[str, Any]:
