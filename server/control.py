@@ -3,11 +3,14 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# The names of the types that the ensemble's inputs have, by the kind of their arrays.
+DATATYPES = {"f": "FP32", "i": "INT32", "U": "BYTES"}
 
 
 class TritonError(Exception):
@@ -45,10 +48,8 @@ class Control:
         """Begin to unload `model`, which ends when the last request in it has been answered."""
         self._call(f"/repository/models/{model}/unload", {})
 
-    def infer(
-        self, model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], timeout: float
-    ) -> dict[str, NDArray[Any]]:
-        """Run one request and return its numeric outputs, or strings as they come.
+    def infer(self, model: str, inputs: Mapping[str, NDArray[Any]], timeout: float) -> dict[str, NDArray[Any]]:
+        """Run one request and return all outputs: numbers and strings, as JSON has them.
 
         Raises:
             TritonError: the request failed.
@@ -57,8 +58,7 @@ class Control:
             "inputs": [
                 {"name": name, "datatype": DATATYPES[value.dtype.kind], "shape": value.shape, "data": value.tolist()}
                 for name, value in inputs.items()
-            ],
-            "outputs": [{"name": name} for name in outputs],
+            ]
         }
         answer = self._call(f"/models/{model}/infer", body, timeout)
         return {entry["name"]: np.array(entry["data"]).reshape(entry["shape"]) for entry in answer["outputs"]}
@@ -84,9 +84,6 @@ class Control:
         with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - http only
             content: bytes = answer.read()
         return content
-
-
-DATATYPES = {"f": "FP32", "i": "INT32", "U": "BYTES"}
 
 
 def _message(content: bytes) -> str:

@@ -51,7 +51,7 @@ def through_triton(control: Control, text: str) -> Recording:
         "text": np.array([text]),
         "prompt_text": np.array([voice["prompt_text"]]),
     }
-    answer = control.infer(ENSEMBLE, inputs, ["waveform"], TIMEOUT)["waveform"]
+    answer = control.infer(ENSEMBLE, inputs, TIMEOUT)["waveform"]
     content = io.BytesIO()
     soundfile.write(content, answer, SAMPLE_RATE, "PCM_16", format="WAV")
     return Recording(content.getvalue(), len(answer) / SAMPLE_RATE)

@@ -10,6 +10,7 @@ HARMLESS = (
     "DCGM unable to start",
     "Unable to allocate pinned system memory",
     "Cannot get CUDA device",
+    "failed to allocate pinned system memory",
     "CUDA memory pool disabled",
     "libtritonserver.so needs to be built with CUDA",
 )
