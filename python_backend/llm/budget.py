@@ -61,4 +61,4 @@ def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_to
     else:  # denoise, vad: nothing is added
         expected = clip
     seconds = max(SHORTEST, MARGIN * expected + PAUSES)
-    return GROUP * math.ceil(seconds / SECONDS_PER_GROUP)
+    return GROUP * math.ceil(round(seconds / SECONDS_PER_GROUP, 6))
