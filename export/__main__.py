@@ -38,10 +38,11 @@ def build(
     """Fill model_repository/*/1 from a checkpoint; what is up to date is left alone, so a broken run can go on."""
     from export.build import BuildError
     from export.build import build as build_models
+    from export.checkpoint import CheckpointError
 
     try:
         build_models(checkpoint, model_repository, only or [], force, console)
-    except BuildError as error:
+    except (BuildError, CheckpointError) as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from error
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ def build(directory: Path, model_repository: Path, only: list[str], force: bool,
 
     Raises:
         BuildError: nothing to export, an unknown name in `only`, or a network named there is not in the checkpoint.
+        CheckpointError: a file of the checkpoint cannot be used.
     """
     unknown = sorted(set(only) - {network.model for network in NETWORKS})
     if unknown:
@@ -112,6 +114,7 @@ def _export(
         console.print(f"  {network.model}: up to date")
         return
     started = time.perf_counter()
+    warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)  # the exporter's own notes
     export = importlib.import_module(f"export.{network.module}").export
     destination.mkdir(parents=True, exist_ok=True)
     stamp_file.unlink(missing_ok=True)
@@ -121,6 +124,7 @@ def _export(
         written = sorted(Path(work).iterdir())
         size = sum(path.stat().st_size for path in written)
         for path in written:
+            path.chmod(0o644)  # some writers leave files to their owner, but a container may serve as someone else
             shutil.move(path, destination / path.name)
     stamp_file.write_text(json.dumps(stamp, indent=1) + "\n")
     console.print(f"  {network.model}: {size / 1e6:,.1f} MB in {time.perf_counter() - started:.1f} s")

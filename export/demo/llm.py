@@ -43,6 +43,7 @@ def write_llm(directory: Path, sizes: Literal["demo"], seed: int) -> None:
         "vocab_size": vocab_size,
         "rms_norm_eps": 1e-5,
         "torch_dtype": "float32",
+        "step_audio_triton_demo": "random",  # the server tells its user to expect noise
     }
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer_config = {

@@ -1,0 +1,14 @@
+"""The one running server that every test marked `server` may share."""
+
+import pytest
+
+from tests.servers import start
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """`python -m server` on free ports, with the models in model_repository."""
+    words = tmp_path_factory.mktemp("server") / "first-words.wav"
+    running = start("--first-words", str(words))
+    yield running
+    running.stop()
