@@ -40,7 +40,7 @@ def main(
     url: Annotated[str, typer.Option(help="Host and port of Triton's gRPC end point.")] = "127.0.0.1:8001",
     model: Annotated[list[str] | None, typer.Option(help="Measure this model only; may be repeated.")] = None,
     concurrency: Annotated[list[int] | None, typer.Option(help="Requests kept under way; default 1 and 4.")] = None,
-    requests: Annotated[int, typer.Option(help="Requests per measurement.")] = 20,
+    requests: Annotated[int, typer.Option(help="Least requests in each of the three windows.")] = 10,
     clip: Annotated[Path, typer.Option(help="Recording to clone.")] = VOICES / "happy_en.wav",
     prompt_text: Annotated[str, typer.Option(help="Words spoken in it; default: those of the built-in voice.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the CSV files.")] = Path("out/perf"),
@@ -73,8 +73,10 @@ def _arguments(
     model: str, tensors: Tensors, url: str, data: Path, concurrency: int, requests: int, report: Path
 ) -> list[str]:
     options = ["-m", model, "-u", url, "-i", "grpc", "--input-data", str(data)]
-    options += ["--concurrency-range", str(concurrency), "--request-count", str(requests), "-f", str(report)]
-    options += ["--verbose-csv"]
+    options += ["--concurrency-range", str(concurrency), "-f", str(report), "--verbose-csv"]
+    # Three windows of at least so many requests. `--request-count` would end sooner, but counts time in whole seconds.
+    options += ["--measurement-mode", "count_windows", "--measurement-request-count", str(requests)]
+    options += ["--max-trials", "3", "--stability-percentage", "999"]
     if model in DECOUPLED:
         options += ["--async", "--streaming"]
     if model in BATCHED:
