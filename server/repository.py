@@ -7,7 +7,7 @@ from typing import Any
 MODEL_FILE = {"onnxruntime": "model.onnx", "tensorrt": "model.plan", "python": "model.py"}
 BACKEND_OF_PLATFORM = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt", "ensemble": "ensemble"}
 WEIGHTS = "weights"
-"""Parameter in which a Python model's configuration names the files it reads from its version folder."""
+"""Parameter in which a Python model's configuration names the files it reads from its version folder, `*` allowed."""
 
 
 class RepositoryError(ValueError):
@@ -52,7 +52,7 @@ def _read(path: Path) -> Model:
     wanted = _files(config, backend)
     versions = [folder for folder in path.parent.iterdir() if folder.is_dir() and folder.name.isdigit()]
     folders = versions or [path.parent / "1"]
-    missing = tuple(folder / name for folder in folders for name in wanted if not (folder / name).is_file())
+    missing = tuple(folder / name for folder in folders for name in wanted if not any(folder.glob(name)))
     return Model(path.parent.name, backend, missing)
 
 

@@ -121,12 +121,12 @@ def test_models_that_are_not_exported(settings, home):
         settings.model_repository,
         "llm",
         toy.ECHO,
-        'parameters { key: "weights" value: { string_value: "config.json model.safetensors" } }\n',
+        'parameters { key: "weights" value: { string_value: "config.json *.safetensors" } }\n',
     )
     (settings.model_repository / "llm" / "1" / "config.json").touch()
     said = [problem.what for problem in preflight.check(settings, home)]
     assert [what.partition(" missing")[0] for what in said] == [
-        "llm is not exported: model.safetensors",
+        "llm is not exported: *.safetensors",
         "net is not exported: model.onnx",
     ]
 
