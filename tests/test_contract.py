@@ -10,7 +10,8 @@ from tritonclient.grpc import model_config_pb2
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
 LEAVES = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder")
-TENSOR = re.compile(r"(\*?)`(\w+)`\*?(?: (FP32|INT32|INT64|BYTES|BOOL) \[([^\]]*)\])?")
+UNMAPPED = {"llm_base_unary": {"op"}, "flow": {"initial_noise"}}  # of no use to a caller of the whole chain
+TENSOR = re.compile(r"()`(\w+)`\*?(?: (FP32|INT32|INT64|BYTES|BOOL) \[([^\]]*)\])?")
 
 
 def config(model: str) -> model_config_pb2.ModelConfig:
@@ -37,7 +38,7 @@ def kind(data_type: int) -> str:
 def test_config_says_what_the_table_says(model):
     inputs, outputs = documented()[model]
     found = config(model)
-    assert [(("*" if tensor.optional else ""), tensor.name) for tensor in found.input] == [row[:2] for row in inputs]
+    assert [tensor.name for tensor in found.input] == [row[1] for row in inputs]
     assert [tensor.name for tensor in found.output] == [row[1] for row in outputs]
     for tensor, (_, _, data_type, shape) in zip([*found.input, *found.output], [*inputs, *outputs], strict=True):
         if data_type:
@@ -65,6 +66,8 @@ def test_batching_and_instances_fit_both_homes(model):
         assert found.model_warmup
     else:
         assert found.max_batch_size == 0
+        # Triton reports a missing required input only sometimes, and inside an ensemble as a deadlock: the models check.
+        assert all(tensor.optional for tensor in found.input)
     if found.backend == "python":
         assert [(group.kind, group.count) for group in found.instance_group] == [
             (model_config_pb2.ModelInstanceGroup.KIND_CPU, 1)
@@ -81,9 +84,8 @@ def test_the_ensemble_passes_every_tensor_it_promises():
     made = {tensor.name for tensor in found.input}
     for step in found.ensemble_scheduling.step:
         member = config(step.model_name)
-        required = {tensor.name for tensor in member.input if not tensor.optional}
-        assert required <= set(step.input_map), step.model_name
-        assert set(step.input_map) <= {tensor.name for tensor in member.input}
+        names = {tensor.name for tensor in member.input}
+        assert set(step.input_map) == names - UNMAPPED.get(step.model_name, set()), step.model_name
         assert set(step.output_map) <= {tensor.name for tensor in member.output}
         assert set(step.input_map.values()) <= made, "a step reads a tensor no earlier step makes"
         made |= set(step.output_map.values())
