@@ -4,18 +4,20 @@ The network adds a harmonic source (see `export.hift_source`) to an up-sampling 
 every convolution is preceded by a mask, so that padding to the right changes nothing.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from export.convolution import Conv, ConvTranspose
 from export.hift_source import F0Predictor, HarmonicSource
+from export.resblock import ResBlock
 from export.stft import InverseStft, Stft
 
 LAST_SLOPE = 0.01  # of the activation before the last convolution; the others use the configured slope
 MAX_MAGNITUDE = 100.0
-MIN_ALPHA = 1e-6
 
 
 @dataclass(frozen=True)
@@ -42,60 +44,6 @@ class HiftConfig:
     f0_channels: int
 
 
-class Snake(nn.Module):
-    """Holds alpha, [C]; the activation x + sin²(alpha x) / alpha (Ziyin et al., 2020) is applied by `ResBlock`."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.alpha = nn.Parameter(torch.ones(channels))
-
-
-class ResBlock(nn.Module):
-    """Residual pairs of dilated and plain convolution with Snake in front of each.
-
-    `fold` moves every multiplication by alpha and 1 / alpha into the neighbouring convolutions, which leaves
-    y + sin(y) * sin(y): the masks then cost no more than the folded multiplications did.
-    """
-
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
-        super().__init__()
-
-        def conv(dilation: int) -> nn.Conv1d:
-            return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=(kernel - 1) * dilation // 2)
-
-        self.convs1 = nn.ModuleList(conv(dilation) for dilation in dilations)
-        self.convs2 = nn.ModuleList(conv(1) for _ in dilations)
-        self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
-        self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
-
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Move alpha into the weights; call once, after loading.
-
-        An alpha nearer to zero than 1e-6 counts as that: the activation is the identity there to float precision.
-        """
-        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
-        for first, conv1, second, conv2 in layers:
-            for snake in (first, second):
-                sign = torch.where(snake.alpha < 0, -1.0, 1.0)
-                snake.alpha.copy_(sign * snake.alpha.abs().clamp(min=MIN_ALPHA))
-            conv1.weight.mul_(second.alpha[:, None, None]).div_(first.alpha[:, None])
-            conv1.bias.mul_(second.alpha)
-            conv2.weight.div_(second.alpha[:, None])
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Map [B, C, T] to the same; what `mask` [B, 1, T] zeroes is ignored, and meaningless in the result."""
-        for snake, conv1, conv2 in zip(self.activations1, self.convs1, self.convs2, strict=True):
-            y = conv1(_folded_snake(x * snake.alpha[:, None]) * mask)
-            x = x + conv2(_folded_snake(y) * mask)
-        return x
-
-
-def _folded_snake(y: torch.Tensor) -> torch.Tensor:
-    sine = torch.sin(y)
-    return y + sine * sine
-
-
 class Hift(nn.Module):
     """Mel to waveform. Load the state dict, then call `fold`."""
 
@@ -108,23 +56,23 @@ class Hift(nn.Module):
         self.m_source = HarmonicSource(
             config.nb_harmonics,
             config.sampling_rate,
-            _product(rates) * config.hop_len,
+            math.prod(rates) * config.hop_len,
             config.nsf_alpha,
             config.nsf_sigma,
             config.nsf_voiced_threshold,
         )
         self.f0_predictor = F0Predictor(config.in_channels, config.f0_channels)
-        self.conv_pre = nn.Conv1d(config.in_channels, channels[0], 7, padding=3)
+        self.conv_pre = Conv(config.in_channels, channels[0], 7, padding=3)
         self.ups = nn.ModuleList(
-            nn.ConvTranspose1d(channels[stage], channels[stage + 1], kernel, rate, padding=(kernel - rate) // 2)
+            ConvTranspose(channels[stage], channels[stage + 1], kernel, rate, padding=(kernel - rate) // 2)
             for stage, (rate, kernel) in enumerate(zip(rates, config.upsample_kernel_sizes, strict=True))
         )
         # The source's spectrum comes at the last stage's rate and is brought down to the rate of each stage.
         self.source_downs = nn.ModuleList()
         for stage in range(len(rates)):
-            stride = _product(rates[stage + 1 :])
+            stride = math.prod(rates[stage + 1 :])
             kernel, padding = (2 * stride, stride // 2) if stride > 1 else (1, 0)
-            self.source_downs.append(nn.Conv1d(spectrum, channels[stage + 1], kernel, stride, padding))
+            self.source_downs.append(Conv(spectrum, channels[stage + 1], kernel, stride, padding))
         self.source_resblocks = nn.ModuleList(
             ResBlock(channels[stage + 1], kernel, dilations)
             for stage, (kernel, dilations) in enumerate(
@@ -137,14 +85,15 @@ class Hift(nn.Module):
             for width in channels[1:]
             for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         )
-        self.conv_post = nn.Conv1d(channels[-1], spectrum, 7, padding=3)
+        self.conv_post = Conv(channels[-1], spectrum, 7, padding=3)
         self.stft = Stft(config.n_fft, config.hop_len)
         self.istft = InverseStft(config.n_fft, config.hop_len)
 
     def fold(self) -> None:
         """Rewrite the weights for `forward`; call once, after loading."""
-        for block in [*self.resblocks, *self.source_resblocks]:
-            block.fold()
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                module.fold()
 
     def forward(
         self,
@@ -169,11 +118,10 @@ class Hift(nn.Module):
         """
         hop = self.m_source.hop
         frames = mel.shape[2]
-        length = torch.minimum(mel_length, torch.full_like(mel_length, frames)).clamp(min=0)
-        mel_mask = _mask(length, frames)
-        sample_mask = _mask(length * hop, noise.shape[1])[:, 0]
+        length = torch.minimum(mel_length, torch.full_like(mel_length, frames)).maximum(torch.zeros_like(mel_length))
+        sample_mask = _mask(length * hop, noise.shape[1])[:, 0, 0]
 
-        f0 = self.f0_predictor(mel, mel_mask)
+        f0 = self.f0_predictor(mel[:, :, None], _mask(length, frames))
         source = self.m_source(f0, noise)
         source = _with_cache(source, cached_source, cached_source_length) * sample_mask
         waveform = self.decode(mel, length, source)
@@ -182,23 +130,26 @@ class Hift(nn.Module):
     def decode(self, mel: torch.Tensor, length: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """Synthesise from mel [B, mel, T], valid frames int32 [B, 1] and source [B, S]: waveform [B, S]."""
         slope, rates = self.config.lrelu_slope, self.config.upsample_rates
-        # One more frame than 120 per mel frame: the STFT of the source has frames at both ends.
+        # The source's STFT has a frame at both ends: one more than the last stage makes of the mel.
         spectrum = self.stft(source, length * self.m_source.hop)
-        last_mask = _mask(length * _product(rates) + 1, spectrum.shape[2])
+        last_mask = _mask(length * math.prod(rates) + 1, spectrum.shape[3])
         spectrum = spectrum * last_mask
 
         mask = _mask(length, mel.shape[2])
-        x = self.conv_pre(mel * mask)
+        x = self.conv_pre(mel[:, :, None] * mask)
         for stage, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, slope) * mask)
             if stage == len(rates) - 1:
-                x = F.pad(x, (1, 0), mode="reflect")
+                x = torch.cat([x[..., 1:2], x], dim=-1)  # reflection by one frame
                 mask = last_mask
             else:
-                mask = _mask(length * _product(rates[: stage + 1]), x.shape[2])
+                mask = _mask(length * math.prod(rates[: stage + 1]), x.shape[3])
             x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum), mask)
-            blocks = self.resblocks[stage * self.kernels : (stage + 1) * self.kernels]
-            x = sum(block(x, mask) for block in blocks) / self.kernels
+            first, *others = self.resblocks[stage * self.kernels : (stage + 1) * self.kernels]
+            total = first(x, mask)
+            for block in others:
+                total = total + block(x, mask)
+            x = total / self.kernels
         x = self.conv_post(F.leaky_relu(x, LAST_SLOPE) * mask)
 
         bins = self.config.n_fft // 2 + 1
@@ -212,18 +163,11 @@ def _with_cache(source: torch.Tensor, cached: torch.Tensor, length: torch.Tensor
     """Put the first `length` [B, 1] samples of `cached` [B, K] in place of those of `source` [B, S]."""
     padded = torch.cat([cached, torch.zeros_like(source)], dim=1)[:, : source.shape[1]]
     usable = torch.minimum(length, torch.full_like(length, cached.shape[1]))
-    keep = _mask(usable, source.shape[1])[:, 0]
+    keep = _mask(usable, source.shape[1])[:, 0, 0]
     return padded * keep + source * (1 - keep)
 
 
-def _mask(length: torch.Tensor, size: int | torch.Tensor) -> torch.Tensor:
-    """Make a float mask [B, 1, size] of the positions below `length` [B, 1]."""
+def _mask(length: torch.Tensor, size: int) -> torch.Tensor:
+    """Make a float mask [B, 1, 1, size] of the positions below `length` [B, 1]."""
     position = torch.arange(size, device=length.device, dtype=torch.int32)
-    return (position[None] < length).to(torch.float32)[:, None]
-
-
-def _product(values: tuple[int, ...]) -> int:
-    product = 1
-    for value in values:
-        product *= value
-    return product
+    return (position[None] < length).to(torch.float32)[:, None, None]

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from export.convolution import Conv
+
 F0_LAYERS = 5
 
 
@@ -17,18 +19,18 @@ class F0Predictor(nn.Module):
         # Indices of the released sequence: an activation stands after every convolution.
         self.condnet = nn.ModuleDict(
             {
-                str(2 * layer): nn.Conv1d(channels if layer else mel_channels, channels, 3, padding=1)
+                str(2 * layer): Conv(channels if layer else mel_channels, channels, 3, padding=1)
                 for layer in range(F0_LAYERS)
             }
         )
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Map mel [B, mel, T] to Hz per frame [B, T], zero where `mask` [B, 1, T] is."""
+        """Map mel [B, mel, 1, T] to Hz per frame [B, T], zero where `mask` [B, 1, 1, T] is."""
         x = mel * mask
         for conv in self.condnet.values():
             x = F.elu(conv(x)) * mask
-        return self.classifier(x.transpose(1, 2))[..., 0].abs() * mask[:, 0]
+        return self.classifier(x[:, :, 0].transpose(1, 2))[..., 0].abs() * mask[:, 0, 0]
 
 
 class HarmonicSource(nn.Module):
@@ -63,8 +65,9 @@ class HarmonicSource(nn.Module):
         noise_amplitude = voiced * self.noise_std + (1 - voiced) * (self.sine_amplitude / 3)
         weight = self.l_linear.weight
         harmonic = (weight * self.sine_amplitude) @ sines.flatten(2)
-        merged = harmonic[:, 0].unflatten(1, (-1, self.hop)) * voiced[..., None]
-        merged = merged + noise.unflatten(1, (-1, self.hop)) * (noise_amplitude * weight.norm())[..., None]
+        per_frame = (f0.shape[0], -1, self.hop)
+        merged = harmonic.reshape(per_frame) * voiced[..., None]
+        merged = merged + noise.reshape(per_frame) * (noise_amplitude * weight.norm())[..., None]
         return torch.tanh(merged + self.l_linear.bias).flatten(1)
 
     def _sines(self, f0: torch.Tensor) -> torch.Tensor:

@@ -28,18 +28,19 @@ class Stft(nn.Module):
 
     def __init__(self, size: int, hop: int):
         super().__init__()
-        self.hop, self.half = hop, size // 2
+        self.hop, self.margin = hop, size // 2
         angle, window = _angles(size), _window(size)
         kernel = torch.cat([torch.cos(angle) * window, -torch.sin(angle) * window])
-        self.register_buffer("kernel", kernel[:, None].to(torch.float32), persistent=False)
+        self.register_buffer("kernel", kernel[:, None, None].to(torch.float32), persistent=False)
 
     def forward(self, x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-        """Transform [B, S] with `length` int32 [B, 1] to [B, 2 * bins, S / hop + 1]: real parts, then imaginary."""
-        position = torch.arange(-self.half, x.shape[1] + self.half, device=x.device, dtype=torch.int32)
-        last = length - 1
+        """Transform [B, S] with `length` int32 [B, 1] to [B, 2 * bins, 1, S / hop + 1]: real parts, then imaginary."""
+        # Exact in float32 for twelve minutes, and TensorRT clamps no integers.
+        position = torch.arange(-self.margin, x.shape[1] + self.margin, device=x.device).to(torch.float32)
+        last = length.to(torch.float32) - 1
         mirrored = (last - (last - position.abs()[None]).abs()).clamp(min=0)
         padded = torch.gather(x, 1, mirrored.to(torch.int64))
-        return F.conv1d(padded[:, None], self.kernel, stride=self.hop)
+        return F.conv2d(padded[:, None, None], self.kernel, stride=(1, self.hop))
 
 
 class InverseStft(nn.Module):
@@ -50,19 +51,19 @@ class InverseStft(nn.Module):
 
     def __init__(self, size: int, hop: int):
         super().__init__()
-        self.hop, self.half = hop, size // 2
+        self.hop, self.margin = hop, size // 2
         angle, window = _angles(size), _window(size)
         # All bins but the first and the last stand for two.
         weight = torch.full((size // 2 + 1, 1), 2.0, dtype=torch.float64)
         weight[[0, -1]] = 1.0
         kernel = torch.cat([torch.cos(angle), -torch.sin(angle)]) * torch.cat([weight, weight]) * window / size
-        self.register_buffer("kernel", kernel[:, None].to(torch.float32), persistent=False)
-        self.register_buffer("envelope", window.square()[None, None].to(torch.float32), persistent=False)
+        self.register_buffer("kernel", kernel[:, None, None].to(torch.float32), persistent=False)
+        self.register_buffer("envelope", window.square()[None, None, None].to(torch.float32), persistent=False)
 
     def forward(self, magnitude: torch.Tensor, phase: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Transform [B, bins, F] back to [B, hop * (F - 1)], using the frames that `mask` [B, 1, F] keeps."""
+        """Transform [B, bins, 1, F] back to [B, hop * (F - 1)], using the frames that `mask` [B, 1, 1, F] keeps."""
         spectrum = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1) * mask
-        summed = F.conv_transpose1d(spectrum, self.kernel, stride=self.hop)
-        envelope = F.conv_transpose1d(mask, self.envelope, stride=self.hop)
+        summed = F.conv_transpose2d(spectrum, self.kernel, stride=(1, self.hop))
+        envelope = F.conv_transpose2d(mask, self.envelope, stride=(1, self.hop))
         waveform = summed / envelope.clamp(min=TINY)
-        return waveform[:, 0, self.half : -self.half]
+        return waveform[:, 0, 0, self.margin : -self.margin]

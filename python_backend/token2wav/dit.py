@@ -56,9 +56,10 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Map [R, T, C] to [R, T, C]; `mask` bool [R, 1, 1, T] is True for the keys that count."""
-        query = self.q_norm(self.to_q(x).unflatten(-1, (self.heads, -1))).transpose(1, 2)
-        key = self.k_norm(self.to_k(x).unflatten(-1, (self.heads, -1))).transpose(1, 2)
-        value = self.to_v(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split = (x.shape[0], x.shape[1], self.heads, -1)
+        query = self.q_norm(self.to_q(x).reshape(split)).transpose(1, 2)
+        key = self.k_norm(self.to_k(x).reshape(split)).transpose(1, 2)
+        value = self.to_v(x).reshape(split).transpose(1, 2)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
@@ -123,7 +124,7 @@ class Modulation(nn.Module):
     def vectors(self, embedded_time: torch.Tensor) -> torch.Tensor:
         """Map [R, C] to [R, count, C]."""
         flat = self.adaLN_modulation["1"](F.silu(embedded_time))
-        return flat.unflatten(-1, (-1, embedded_time.shape[-1]))
+        return flat.reshape(flat.shape[0], -1, embedded_time.shape[-1])
 
 
 class Block(Modulation):

@@ -17,7 +17,7 @@ LAYER_NORM_EPS = 1e-12  # of the conformer blocks; the embeddings and the last n
 QUERY_BLOCK = 256  # bounds the memory of the relative-position scores, which are otherwise [heads, T, 2T]
 
 
-def relative_positions(size: int | torch.Tensor, width: int, device: torch.device) -> torch.Tensor:
+def relative_positions(size: int, width: int, device: torch.device) -> torch.Tensor:
     """Make the sinusoidal encodings of relative positions size - 1 … -(size - 1).
 
     Returns:
@@ -64,10 +64,10 @@ class RelativeAttention(nn.Module):
 
         # A traced graph holds no loop over a dynamic length: it takes all queries as one block.
         size = x.shape[1]
-        block = size if torch.jit.is_tracing() else QUERY_BLOCK
+        tracing = torch.onnx.is_in_onnx_export()
         outputs = []
-        for start in range(0, size, block):
-            stop = start + block if torch.jit.is_tracing() else min(start + block, size)
+        for start in range(0, size, size if tracing else QUERY_BLOCK):
+            stop = size if tracing else min(start + QUERY_BLOCK, size)
             # Query i and key j need row T - 1 - i + j, so a block of queries needs only T + block - 1 rows.
             needed = position[:, :, size - stop : 2 * size - 1 - start]
             scores = _align(position_query[:, :, start:stop] @ needed.transpose(-2, -1), size)
@@ -77,10 +77,10 @@ class RelativeAttention(nn.Module):
         return self.linear_out(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
 
-def _align(scores: torch.Tensor, keys: int | torch.Tensor) -> torch.Tensor:
+def _align(scores: torch.Tensor, keys: int) -> torch.Tensor:
     """Turn columns of relative positions into columns of keys: row i starts one column earlier than row i - 1.
 
     Args:

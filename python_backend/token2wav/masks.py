@@ -3,7 +3,7 @@
 import torch
 
 
-def valid_positions(lengths: torch.Tensor, size: int | torch.Tensor) -> torch.Tensor:
+def valid_positions(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """Mark the positions below each row's length.
 
     Args:
