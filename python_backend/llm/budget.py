@@ -47,6 +47,8 @@ def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_to
         prompt_text: the words of the clip.
         clip_tokens: audio tokens of the clip.
     """
+    if mode == "vad":  # takes silence out: the speech cannot get longer
+        return clip_tokens
     clip = clip_tokens / GROUP * SECONDS_PER_GROUP
     usual = speech_seconds(prompt_text)
     if mode in ("clone", "paralinguistic"):
@@ -58,7 +60,7 @@ def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_to
         expected = clip if "fast" in edit_info else 1.6 * clip
     elif mode in ("emotion", "style"):
         expected = 1.2 * clip
-    else:  # denoise, vad: nothing is added
+    else:  # denoise: nothing is added
         expected = clip
     seconds = max(SHORTEST, MARGIN * expected + PAUSES)
     return GROUP * math.ceil(round(seconds / SECONDS_PER_GROUP, 6))
