@@ -9,12 +9,16 @@ from fastapi.middleware.cors import CORSMiddleware
 from gateway import errors
 from gateway.auth import BearerAuth
 from gateway.backend import Backend
+from gateway.decoder import Decoder
+from gateway.fetch import Fetcher
 from gateway.headers import EXPOSED
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
+from gateway.recordings import Recordings
 from gateway.routers import models, operations, speech, tags, voices
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
+from gateway.voice_store import VoiceStore
 from gateway.voices import VoiceLibrary
 
 
@@ -24,6 +28,7 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        decoder.close()
         await backend.close()
 
     app = FastAPI(
@@ -33,13 +38,17 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
         lifespan=lifespan,
     )
     aliases = dict.fromkeys(OPENAI_VOICES, settings.default_voice) | settings.voice_aliases
-    library = VoiceLibrary(settings.voices_dir, settings.default_voice, aliases)
+    store = VoiceStore(settings.custom_voices_dir, settings.max_custom_voices)
+    library = VoiceLibrary(settings.voices_dir, settings.default_voice, aliases, store)
+    decoder = Decoder(settings.decode_processes)
+    fetcher = Fetcher(settings.max_body_bytes, settings.url_timeout_seconds, settings.url_allow)
+    recordings = Recordings(decoder, fetcher)
     metrics = Metrics()
     app.include_router(operations.router(backend, metrics))
     app.include_router(models.router())
-    app.include_router(voices.router(library))
+    app.include_router(voices.router(library, store, recordings))
     app.include_router(tags.router())
-    app.include_router(speech.router(SpeechService(backend, library, settings, metrics)))
+    app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics)))
     errors.install(app)
     # The one added last sees a request first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)

@@ -145,6 +145,32 @@ class VoiceCard(BaseModel):
     gender: str
 
 
+class VoiceDeleted(BaseModel):
+    """A voice that is gone."""
+
+    id: str
+    object: Literal["voice.deleted"] = "voice.deleted"
+    deleted: Literal[True] = True
+
+
+class OpenAIVoice(BaseModel):
+    """A voice as OpenAI's API describes it."""
+
+    id: str
+    object: Literal["audio.voice"] = "audio.voice"
+    type: Literal["audio_sample"] = "audio_sample"
+    name: str
+    created_at: int
+
+
+class OpenAIVoiceDeleted(BaseModel):
+    """A voice that is gone, as OpenAI's API says it."""
+
+    id: str
+    object: Literal["audio.voice.deleted"] = "audio.voice.deleted"
+    deleted: Literal[True] = True
+
+
 class TagLists(BaseModel):
     """The listed tags by mode."""
 

@@ -31,6 +31,17 @@ class Settings(BaseSettings):
         {}, description="Further names for voices, such as OpenAI's. OpenAI's names not listed mean the default voice."
     )
     voices_dir: Path = Field(BUILT_IN, description="Folder of the built-in voices and their voices.json.")
+    custom_voices_dir: Path = Field(
+        Path("out/voices"), description="Folder of the voices that users bring; made when the first one comes."
+    )
+    max_custom_voices: int = Field(1000, ge=0, description="Voices that users may bring.")
+    decode_processes: int = Field(
+        2, ge=0, description="Processes that decode clips, apart from the gateway so that a crash costs one clip."
+    )
+    url_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Hosts and networks that clip URLs may name although they are private."
+    )
+    url_timeout_seconds: float = Field(30.0, gt=0, description="Time for fetching a clip from its URL.")
     max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
     max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
     max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")
@@ -40,7 +51,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(30, ge=0, description="Time that requests under way get when the gateway is stopped.")
     log_json: bool = Field(False, description="Write the log as one JSON object per line.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "url_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -2,12 +2,8 @@
 
 from dataclasses import dataclass
 
-from client.speech import Clip
-from gateway import audio
 from gateway.errors import (
     AudioTextRequired,
-    AudioUrlError,
-    InvalidAudio,
     InvalidVoice,
     MissingParameter,
     PromptTextRequired,
@@ -17,33 +13,26 @@ from gateway.voices import UnknownVoice, Voice, VoiceLibrary
 
 
 @dataclass(frozen=True)
+class Url:
+    """Where a recording lies."""
+
+    address: str
+
+
+@dataclass(frozen=True)
 class Source:
     """A recording to clone or to edit, not read yet.
 
     Attributes:
-        content: a voice, a file's bytes, or base64 as the request sent it.
+        content: a voice, a file's bytes, base64 as the request sent it, or a URL.
         transcript: the words spoken in it.
         audio_param, transcript_param: the request's fields they came from.
     """
 
-    content: Voice | bytes | str
+    content: Voice | bytes | str | Url
     transcript: str
     audio_param: str
     transcript_param: str
-
-    def clip(self, max_seconds: float) -> Clip:
-        """Read the recording. Blocks: call it in a thread.
-
-        Raises:
-            InvalidAudio: it cannot be decoded, or is too long.
-        """
-        if isinstance(self.content, Voice):
-            return audio.within_model_rates(self.content.clip)
-        try:
-            data = self.content if isinstance(self.content, bytes) else audio.from_base64(self.content)
-            return audio.decode(data, max_seconds)
-        except audio.UnusableAudio as error:
-            raise InvalidAudio(f"{self.audio_param}: {error}", param=self.audio_param) from error
 
 
 def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, *, needs_transcript: bool) -> Source:
@@ -68,12 +57,12 @@ def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, *
         transcript, transcript_param = options.audio_text, "step_audio.audio_text"
 
     if upload is not None:
-        content: bytes | str = upload
+        content: bytes | str | Url = upload
         audio_param = f"{side}_file"
     elif encoded is not None:
         content, audio_param = encoded, f"step_audio.{side}_base64"
     elif url is not None:
-        raise AudioUrlError("fetching clips by URL is not enabled on this server", param=f"step_audio.{side}_url")
+        content, audio_param = Url(url), f"step_audio.{side}_url"
     elif request.voice is not None or options.mode == "clone":
         return Source(voice, voice.prompt_text, "voice", "voice")
     else:

@@ -16,6 +16,7 @@ from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backe
 from gateway.metrics import Metrics
 from gateway.permits import Permits
 from gateway.plan import Plan, make_plan
+from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
 from gateway.stretch import stretch
@@ -45,11 +46,14 @@ class Spoken:
 
 
 class SpeechService:
-    """Serves requests one by one, many at once; owns the threads that decode, stretch and encode."""
+    """Serves requests one by one, many at once; owns the threads that stretch and encode."""
 
-    def __init__(self, backend: Backend, voices: VoiceLibrary, settings: Settings, metrics: Metrics):
+    def __init__(
+        self, backend: Backend, voices: VoiceLibrary, recordings: Recordings, settings: Settings, metrics: Metrics
+    ):
         self._backend = backend
         self._voices = voices
+        self._recordings = recordings
         self._settings = settings
         self._metrics = metrics
         self._workers = CapacityLimiter(os.cpu_count() or 1)
@@ -83,7 +87,7 @@ class SpeechService:
     async def _carry_out(self, plan: Plan) -> Spoken:
         variant = await self._variant(plan) if plan.passes else None
         started = time.perf_counter()
-        clip = await to_thread.run_sync(plan.source.clip, self._settings.max_clip_seconds, limiter=self._workers)
+        clip = await self._recordings.read(plan.source, self._settings.max_clip_seconds)
         read = time.perf_counter()
         if variant is None:
             result = SpeechResult(clip, "stop", 0, 0, {})

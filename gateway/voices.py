@@ -1,11 +1,13 @@
-"""The voices a request can name: built-in recordings and the names that stand for them."""
+"""The voices a request can name: built-in recordings, and those that users brought."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 import soundfile
 
@@ -13,6 +15,7 @@ from client.speech import Clip
 
 BUILT_IN = Path(__file__).parent / "assets" / "voices"
 DEFAULT_VOICE = "fear_female"
+_CLIPS_IN_MEMORY = 64
 
 
 class UnknownVoice(LookupError):
@@ -21,7 +24,12 @@ class UnknownVoice(LookupError):
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker: a recording and the words spoken in it."""
+    """One speaker: a recording and the words spoken in it.
+
+    Attributes:
+        path: a WAV whose content never changes.
+        created_at: when a user brought it, Unix seconds; 0 for built-in voices.
+    """
 
     id: str
     name: str
@@ -30,12 +38,30 @@ class Voice:
     gender: str
     prompt_text: str
     path: Path
+    created_at: int = 0
 
-    @cached_property
+    @property
     def clip(self) -> Clip:
-        """The recording, read once."""
-        waveform, sample_rate = soundfile.read(self.path, dtype="float32")
-        return Clip(waveform, sample_rate)
+        """The recording. Reads a file: call it in a thread."""
+        return _read(self.path)
+
+
+@lru_cache(_CLIPS_IN_MEMORY)
+def _read(path: Path) -> Clip:
+    waveform, sample_rate = soundfile.read(path, dtype="float32")
+    return Clip(waveform, sample_rate)
+
+
+class VoiceShelf(Protocol):
+    """Further voices by id."""
+
+    def __iter__(self) -> Iterator[Voice]:
+        """Go through all of them."""
+        ...
+
+    def get(self, voice_id: str) -> Voice | None:
+        """Return the voice with this id, if there is one."""
+        ...
 
 
 class VoiceLibrary:
@@ -44,21 +70,27 @@ class VoiceLibrary:
     Args:
         folder: holds `voices.json`, a list of `Voice` fields without `path`, and `<id>.wav` for each.
         default: the voice of requests that name none.
-        aliases: further names.
+        aliases: further names for built-in voices.
+        shelf: voices that come and go.
     """
 
     def __init__(
-        self, folder: Path = BUILT_IN, default: str = DEFAULT_VOICE, aliases: Mapping[str, str] = MappingProxyType({})
+        self,
+        folder: Path = BUILT_IN,
+        default: str = DEFAULT_VOICE,
+        aliases: Mapping[str, str] = MappingProxyType({}),
+        shelf: VoiceShelf | None = None,
     ):
         listed = json.loads((folder / "voices.json").read_text(encoding="utf-8"))
         self._voices = {entry["id"]: Voice(**entry, path=folder / f"{entry['id']}.wav") for entry in listed}
         self._aliases = aliases
+        self._shelf = shelf
         self._default = self.find(default)
         for target in aliases.values():
             self.find(target)
 
     def __iter__(self) -> Iterator[Voice]:
-        return iter(self._voices.values())
+        return chain(self._voices.values(), self._shelf or ())
 
     def find(self, name: str | None) -> Voice:
         """Return the voice called `name`, the default one for `None`.
@@ -69,6 +101,8 @@ class VoiceLibrary:
         if name is None:
             return self._default
         voice = self._voices.get(self._aliases.get(name, name))
+        if voice is None and self._shelf is not None:
+            voice = self._shelf.get(name)
         if voice is None:
             raise UnknownVoice(f"no voice is called {name!r}; there are {', '.join(self._voices)}")
         return voice

@@ -1,17 +1,34 @@
-"""The voices a request can name."""
+"""The voices a request can name, and those that users bring."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 
-from gateway.errors import NotFound
+from gateway.errors import InvalidValue, NotFound, PayloadTooLarge, PromptTextRequired
+from gateway.recordings import Recordings
 from gateway.routers.documented import errors
-from gateway.schemas import VoiceCard
+from gateway.schemas import OpenAIVoice, OpenAIVoiceDeleted, VoiceCard, VoiceDeleted
+from gateway.tags import control_token
+from gateway.voice_store import NewVoice, StoreFull, VoiceStore
 from gateway.voices import UnknownVoice, Voice, VoiceLibrary
 
+MAX_SAMPLE_BYTES = 10 * 1024 * 1024
+MAX_SAMPLE_SECONDS = 30.0
 
-def router(voices: VoiceLibrary) -> APIRouter:
-    """Return the routes under `/v1/voices`."""
-    routes = APIRouter(prefix="/v1/voices", tags=["voices and tags"])
+Name = Annotated[str, Form(min_length=1, max_length=64, description="What to call the voice.")]
+Sample = Annotated[UploadFile, File(description="A recording of up to 30 s and 10 MiB in which one person speaks.")]
+Consent = Annotated[
+    str, Form(min_length=1, max_length=1000, description="How the speaker agreed; kept with the voice.")
+]
+Words = Annotated[str | None, Form(max_length=1000, description="The words spoken in the recording.")]
+Note = Annotated[str, Form(max_length=500, description="For people who choose a voice.")]
+
+
+def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> APIRouter:
+    """Return the routes under `/v1/voices`, and OpenAI's under `/v1/audio/voices`."""
+    routes = APIRouter(prefix="/v1", tags=["voices and tags"])
 
     def named(voice: str) -> Voice:
         try:
@@ -19,22 +36,81 @@ def router(voices: VoiceLibrary) -> APIRouter:
         except UnknownVoice as error:
             raise NotFound(str(error.args[0]), param="voice") from None
 
-    @routes.get("")
+    async def keep(new: NewVoice, sample: UploadFile) -> Voice:
+        for field, words in vars(new).items():
+            token = control_token(words)
+            if token:
+                raise InvalidValue(f"{field}: must not contain the model's control token {token}", param=field)
+        data = await sample.read()
+        if len(data) > MAX_SAMPLE_BYTES:
+            raise PayloadTooLarge(f"audio_sample: is larger than {MAX_SAMPLE_BYTES} bytes", param="audio_sample")
+        clip = await recordings.decode(data, MAX_SAMPLE_SECONDS, "audio_sample")
+        try:
+            return await to_thread.run_sync(store.add, new, clip)
+        except StoreFull as error:
+            raise InvalidValue(f"{error}; delete one first") from None
+
+    async def forget(voice: str) -> None:
+        if not await to_thread.run_sync(store.remove, voice):
+            raise NotFound(f"no custom voice is called {voice!r}", param="voice")
+
+    @routes.get("/voices")
     async def list_voices() -> list[VoiceCard]:
-        """List the voices; the first is the default."""
+        """List the voices: built-in ones first, the default before all."""
         return [_card(voice) for voice in voices]
 
-    @routes.get("/{voice}", responses=errors(404))
+    @routes.post("/voices", status_code=201, responses=errors(400, 401, 413, 415))
+    async def create_voice(
+        name: Name,
+        audio_sample: Sample,
+        consent: Consent,
+        prompt_text: Words = None,
+        description: Note = "",
+        locale: Note = "",
+        gender: Note = "",
+    ) -> VoiceCard:
+        """Bring a voice. The same name, words and recording give the same id."""
+        words = _spoken(prompt_text)
+        return _card(await keep(NewVoice(name, words, consent, description, locale, gender), audio_sample))
+
+    @routes.get("/voices/{voice}", responses=errors(404))
     async def get_voice(voice: str) -> VoiceCard:
         """Describe one voice."""
         return _card(named(voice))
 
-    @routes.get("/{voice}/audio", response_class=FileResponse, responses=errors(404))
+    @routes.get("/voices/{voice}/audio", response_class=FileResponse, responses=errors(404))
     async def get_recording(voice: str) -> FileResponse:
         """Return the recording of one voice."""
         return FileResponse(named(voice).path, media_type="audio/wav")
 
+    @routes.delete("/voices/{voice}", responses=errors(404))
+    async def delete_voice(voice: str) -> VoiceDeleted:
+        """Delete a voice that a user brought."""
+        await forget(voice)
+        return VoiceDeleted(id=voice)
+
+    @routes.post("/audio/voices", responses=errors(400, 401, 413, 415))
+    async def create_openai_voice(
+        name: Name, audio_sample: Sample, consent: Consent, prompt_text: Words = None
+    ) -> OpenAIVoice:
+        """Bring a voice in OpenAI's form. `prompt_text` is ours: without it nobody knows the recording's words."""
+        voice = await keep(NewVoice(name, _spoken(prompt_text), consent), audio_sample)
+        return OpenAIVoice(id=voice.id, name=voice.name, created_at=voice.created_at)
+
+    @routes.delete("/audio/voices/{voice}", responses=errors(404))
+    async def delete_openai_voice(voice: str) -> OpenAIVoiceDeleted:
+        """Delete a voice in OpenAI's form."""
+        await forget(voice)
+        return OpenAIVoiceDeleted(id=voice)
+
     return routes
+
+
+def _spoken(prompt_text: str | None) -> str:
+    words = (prompt_text or "").strip()
+    if not words:
+        raise PromptTextRequired("prompt_text: the words spoken in the recording are needed", param="prompt_text")
+    return words
 
 
 def _card(voice: Voice) -> VoiceCard:

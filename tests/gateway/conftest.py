@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -67,8 +68,8 @@ def backend() -> FakeBackend:
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return Settings(max_body_bytes=2_000_000)
+def settings(tmp_path: Path) -> Settings:
+    return Settings(max_body_bytes=2_000_000, decode_processes=0, custom_voices_dir=tmp_path / "voices")
 
 
 @pytest.fixture
