@@ -23,13 +23,16 @@ NEVER = -1e30
 
 @dataclass(frozen=True)
 class Windows:
-    """Which rows belong together, for N = batch * chunks windows; rows of activations are windows * 9 frames.
+    """Which rows belong together, for N = batch * chunks windows.
+
+    Activations are rows [9 * N, size]: the first frame of every window, then the second of every window, and so on.
+    The convolution along a window thus has its inner loop along N, which is long.
 
     Attributes:
         query_row: int64 [N, heads, 9], rows of `[3 * heads, head_dim]`-split projections that hold a head's queries.
         key_row: int64 [N, heads, 25], rows of its keys; its values follow `heads` rows later.
         attention_bias: float32 [N, 1, 1, 25], 0, or -1e30 for a key that is not there.
-        present: float32 [N * 9, 1], 0 for frames past a clip's end.
+        present: float32 [9 * N, 1], 0 for frames past a clip's end.
     """
 
     query_row: Tensor
@@ -47,15 +50,16 @@ class Windows:
         is_present = chunk * NEW + seen - OVERLAP < lengths[:, :, None]
         bias = torch.where(torch.cat([is_remembered, is_present], dim=2), 0.0, NEVER)
 
-        window = torch.arange(lengths.shape[0] * chunks)[:, None]
-        own = window * WINDOW + seen
-        memory = (window + earlier).clamp(min=0) * WINDOW + remembered % NEW
+        count = lengths.shape[0] * chunks
+        window = torch.arange(count)[:, None]
+        own = seen * count + window
+        memory = remembered % NEW * count + (window + earlier).clamp(min=0)
         head = torch.arange(heads)[:, None]
         return cls(
             query_row=own[:, None] * (3 * heads) + head,
             key_row=torch.cat([memory, own], dim=1)[:, None] * (3 * heads) + heads + head,
             attention_bias=bias.reshape(-1, 1, 1, KEYS),
-            present=is_present.reshape(-1, 1).float(),
+            present=is_present.reshape(-1, WINDOW).t().reshape(-1, 1).float(),
         )
 
 
@@ -75,18 +79,18 @@ class SelfAttention(nn.Module):
         self.register_buffer("identity_tap", identity, persistent=False)
 
     def forward(self, projected: Tensor, windows: Windows) -> Tensor:
-        """Turn projections [N * 9, 3 * size] of the normalised input into [N * 9, size]."""
+        """Turn projections [9 * N, 3 * size] of the normalised input into [9 * N, size]."""
         rows = projected.reshape(-1, self.size // self.heads)
         query = F.embedding(windows.query_row, rows)
         key = F.embedding(windows.key_row, rows)
         value = F.embedding(windows.key_row + self.heads, rows)
         scores = query @ key.transpose(2, 3) * (self.size // self.heads) ** -0.5
         attended = torch.softmax(scores + windows.attention_bias, dim=-1) @ value
-        attended = attended.transpose(1, 2).reshape(-1, self.size)
+        attended = attended.permute(2, 0, 1, 3).reshape(-1, self.size)
 
         # Two-dimensional and channels-last is the form ONNX Runtime runs fast. The residual of this block is one more
         # tap, the projection's bias the convolution's, and its sum the addend of the projection: three passes saved.
-        memory = (projected[:, 2 * self.size :] * windows.present).reshape(-1, WINDOW, 1, self.size).permute(0, 3, 1, 2)
+        memory = (projected[:, 2 * self.size :] * windows.present).reshape(1, WINDOW, -1, self.size).permute(0, 3, 1, 2)
         taps = (self.fsmn_block.weight + self.identity_tap)[..., None]
         pad = (taps.shape[2] // 2, 0)
         memory = F.conv2d(memory, taps, self.linear_out.bias, padding=pad, groups=self.size)
@@ -165,12 +169,14 @@ class SanmEncoder(nn.Module):
         first, *middle, last = cast("list[Layer]", [*self.encoders0, *self.encoders])
         projected = first.project(x.reshape(-1, x.shape[2])).reshape(batch, chunks + 2, NEW, -1)
         projected = torch.cat([projected[:, :-2, 2 * NEW - OVERLAP :], projected[:, 1:-1], projected[:, 2:]], dim=2)
-        x = first.feed(first.self_attn(projected.reshape(-1, projected.shape[3]), windows))
+        projected = projected.permute(2, 0, 1, 3).reshape(-1, projected.shape[3])
+        x = first.feed(first.self_attn(projected, windows))
         for layer in middle:
             x = layer.feed(x + layer.self_attn(layer.project(x), windows))
         x = x + last.self_attn(last.project(x), windows)
-        x = x.reshape(-1, WINDOW, self.size)[:, OVERLAP:].reshape(-1, self.size)  # only new frames are kept
-        return self.after_norm(last.feed(x)).reshape(batch, frames, self.size)
+        x = x[OVERLAP * batch * chunks :]  # only new frames are kept
+        x = self.after_norm(last.feed(x)).reshape(NEW, batch, chunks, self.size)
+        return x.permute(1, 2, 0, 3).reshape(batch, frames, self.size)
 
 
 def sinusoids(count: int, size: int) -> Tensor:
