@@ -66,7 +66,7 @@ def test_batching_and_instances_fit_both_homes(model):
         assert found.model_warmup
     else:
         assert found.max_batch_size == 0
-        # Triton reports a missing required input only sometimes, and inside an ensemble as a deadlock: the models check.
+        # Triton reports a missing input only sometimes, and inside an ensemble as a deadlock: the models check.
         assert all(tensor.optional for tensor in found.input)
     if found.backend == "python":
         assert [(group.kind, group.count) for group in found.instance_group] == [

@@ -1,7 +1,6 @@
 """The golden checkpoints, exported and served by a real Triton, give what the original implementation gave."""
 
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +12,7 @@ from export.build import build
 from python_backend.voice.clip import normalise, trim
 from python_backend.voice.resample import resample
 from tests.e2e.triton_inputs import tensors
+from tests.repositories import bare_copy
 from tests.servers import ROOT, start
 
 pytestmark = pytest.mark.server
@@ -24,10 +24,7 @@ SERVED = ("linguistic_tokenizer", "semantic_tokenizer", "flow", "vocoder")
 
 @pytest.fixture(scope="module")
 def golden_server(tmp_path_factory):
-    repository = tmp_path_factory.mktemp("golden") / "model_repository"
-    for model in SERVED:
-        ignore = shutil.ignore_patterns("*.onnx", "*.safetensors", "*.json")
-        shutil.copytree(ROOT / "model_repository" / model, repository / model, ignore=ignore)
+    repository = bare_copy(tmp_path_factory.mktemp("golden") / "model_repository", SERVED)
     for checkpoint in ("tokenizer_small", "vocoder_small"):
         build(GOLDEN / checkpoint, repository, [], False, Console(quiet=True))
     server = start("--model-repository", str(repository), "--no-gateway")
