@@ -16,7 +16,7 @@ INSTANCE = re.compile(r"(?P<model>.+)_\d+_\d+")
 ENGINES = ("llm_*", "flow", "*_stream")
 """Models that keep requests while they compute: their callers would wait for ever, so the server is restarted."""
 UNLOAD_TIMEOUT = 3.0
-"""A dead model without requests is unloaded within about a second; one that holds any stays `UNLOADING`."""
+"""A dead model without requests is unloaded within about a second; one that had any stays `UNLOADING` for ever."""
 LOAD_TIMEOUT = 60.0
 
 
@@ -52,8 +52,8 @@ class StubWatch:
 def reload(control: Control, model: str) -> bool:
     """Replace the dead process of stateless `model`; `False` means that only a restart of the server helps.
 
-    A bare load of a model whose files have not changed does nothing, hence the unload. Triton finishes it only when
-    no request is left in the model, so an unload that does not end tells that callers wait for the dead process.
+    A bare load of a model whose files have not changed does nothing, hence the unload. Triton never finishes it when
+    the process died with requests: those it was computing have failed by then, those it kept for later still wait.
 
     Raises:
         TritonError: Triton refused; a restart is needed too.

@@ -170,7 +170,7 @@ class Supervisor:
             if reload(control, model):
                 say(f"{model} is back")
                 return
-            reason = f"callers wait for the dead process of {model}"
+            reason = f"{model} died with requests that Triton still waits for"
         except TritonError as error:
             reason = f"{model} could not be replaced: {error}"
         self._restart_triton(reason)

@@ -24,6 +24,7 @@ def repository(tmp_path_factory):
     toy.python_model(folder, "echo", toy.ECHO)
     toy.python_model(folder, "hold", toy.HOLD)
     toy.python_model(folder, "llm_toy", toy.HOLD)
+    toy.python_model(folder, "compute", toy.COMPUTE)
     toy.ensemble(folder, "chain", "hold", "echo")
     return folder
 
@@ -74,13 +75,29 @@ def serves(server, model):
         return False
 
 
+def call_aside(server, model):
+    """Send a request that takes a minute; return once the model has it, with the thread and where its outcome goes."""
+    outcome = []
+
+    def call():
+        try:
+            outcome.append(toy.infer(server.http_url, model, [60.0], timeout=50))
+        except OSError as error:
+            outcome.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    time.sleep(1)
+    return caller, outcome
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_in_time_and_leaves_nothing(launch, how):
     server = launch()
     assert serves(server, "chain")
     assert ours_in_shared_memory(server)
     pids = [process.pid for process in family(server)]
-    assert len(pids) == 4, "tritonserver and three model processes"
+    assert len(pids) == 5, "tritonserver and four model processes"
     assert server.stop(how) < 15
     assert server.process.returncode == 0
     assert not ours_in_shared_memory(server)
@@ -100,17 +117,7 @@ def test_a_dead_stateless_model_is_replaced_without_a_restart(launch):
 def test_killing_an_engine_twice_fails_its_callers_at_once_and_service_returns(launch):
     server = launch()
     for _ in range(2):
-        outcome = []
-
-        def call(outcome=outcome):
-            try:
-                outcome.append(toy.infer(server.http_url, "llm_toy", [60.0], timeout=50))
-            except OSError as error:
-                outcome.append(error)
-
-        caller = threading.Thread(target=call)
-        caller.start()
-        time.sleep(1)
+        caller, outcome = call_aside(server, "llm_toy")
         os.kill(stub(server, "llm_toy"), signal.SIGKILL)
         caller.join(5)
         assert not caller.is_alive(), "the caller hangs"
@@ -118,23 +125,14 @@ def test_killing_an_engine_twice_fails_its_callers_at_once_and_service_returns(l
         wait_for(lambda: serves(server, "llm_toy"), 15, "service")
 
 
-def test_callers_of_a_dead_stateless_model_do_not_hang_either(launch):
+@pytest.mark.parametrize(("called", "killed"), [("chain", "hold"), ("compute", "compute")])
+def test_callers_of_a_stateless_model_that_dies_do_not_hang_either(launch, called, killed):
     server = launch()
-    outcome = []
-
-    def call():
-        try:
-            outcome.append(toy.infer(server.http_url, "chain", [60.0], timeout=50))
-        except OSError as error:
-            outcome.append(error)
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    time.sleep(1)
-    os.kill(stub(server, "hold"), signal.SIGKILL)
-    caller.join(8)
+    caller, outcome = call_aside(server, called)
+    os.kill(stub(server, killed), signal.SIGKILL)
+    caller.join(10)
     assert outcome, "the caller hangs"
-    wait_for(lambda: serves(server, "chain"), 15, "service")
+    wait_for(lambda: serves(server, called), 15, "service")
 
 
 def test_a_killed_tritonserver_comes_back(launch):
