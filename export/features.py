@@ -32,8 +32,8 @@ def frames(signal: Tensor) -> Tensor:
 
 def pad_to_blocks(signal: Tensor) -> Tensor:
     """Pad signal [B, N] with zeros so that `frames` gives one frame for each begun block of 160 samples."""
-    missing = (-signal.shape[1]) % FRAME_SHIFT
-    return F.pad(signal, (0, missing + FRAME_LENGTH // FRAME_SHIFT * FRAME_SHIFT))
+    blocks = (signal.shape[1] + FRAME_SHIFT - 1) // FRAME_SHIFT + FRAME_LENGTH // FRAME_SHIFT
+    return F.pad(signal, (0, blocks * FRAME_SHIFT - signal.shape[1]))
 
 
 def dft_matrix(length: int, points: int) -> Array:

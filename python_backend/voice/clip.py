@@ -13,7 +13,7 @@ HIGHEST_RATE = 192_000
 SHORTEST_SECONDS = 0.1  # shorter clips leave the speaker encoder too few frames to take a deviation of
 LONGEST_SECONDS = 60
 
-PEAK = 0.6
+PEAK = np.float32(0.6)
 QUIETEST_PEAK = 0.01
 
 TRIM_DECIBELS = 20.0
@@ -49,7 +49,7 @@ def check(waveform: Waveform, rate: int) -> None:
 def limit_peak(waveform: Waveform) -> Waveform:
     """Scale a clip [N] whose peak is above 0.6 down to that, as Step-Audio-EditX does on loading; never up."""
     peak = np.abs(waveform).max()
-    return waveform / peak * np.float32(PEAK) if peak > PEAK else waveform
+    return waveform / peak * PEAK if peak > PEAK else waveform
 
 
 def normalise(waveform: Waveform) -> Waveform:

@@ -15,7 +15,7 @@ def interleave(linguistic: NDArray[np.int32], semantic: NDArray[np.int32]) -> ND
     """
     groups = min(len(linguistic) // LINGUISTIC_PER_GROUP, len(semantic) // SEMANTIC_PER_GROUP)
     columns = (
-        linguistic[: groups * LINGUISTIC_PER_GROUP].reshape(groups, -1),
-        semantic[: groups * SEMANTIC_PER_GROUP].reshape(groups, -1) + LINGUISTIC_CODES,
+        linguistic[: groups * LINGUISTIC_PER_GROUP].reshape(-1, LINGUISTIC_PER_GROUP),
+        semantic[: groups * SEMANTIC_PER_GROUP].reshape(-1, SEMANTIC_PER_GROUP) + LINGUISTIC_CODES,
     )
     return np.concatenate(columns, axis=1).reshape(-1).astype(np.int32)
