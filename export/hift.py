@@ -15,6 +15,7 @@ from export.convolution import Conv, ConvTranspose
 from export.hift_source import F0Predictor, HarmonicSource
 from export.resblock import ResBlock
 from export.stft import InverseStft, Stft
+from export.tiling import Tiling
 
 LAST_SLOPE = 0.01  # of the activation before the last convolution; the others use the configured slope
 MAX_MAGNITUDE = 100.0
@@ -85,6 +86,8 @@ class Hift(nn.Module):
             for width in channels[1:]
             for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         )
+        blocks = [*self.source_resblocks, *self.resblocks]
+        self.halo = max(block.reach for block in blocks if isinstance(block, ResBlock))
         self.conv_post = Conv(channels[-1], spectrum, 7, padding=3)
         self.stft = Stft(config.n_fft, config.hop_len)
         self.istft = InverseStft(config.n_fft, config.hop_len)
@@ -144,12 +147,16 @@ class Hift(nn.Module):
                 mask = last_mask
             else:
                 mask = _mask(length * math.prod(rates[: stage + 1]), x.shape[3])
-            x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum), mask)
+            tiling = Tiling(x.shape[3], x.shape[1], self.halo)
+            tiled_mask = tiling.split(mask)
+            source_tiles = tiling.split(self.source_downs[stage](spectrum))
+            x = x + tiling.join(self.source_resblocks[stage](source_tiles, tiled_mask))
+            tiles = tiling.split(x)
             first, *others = self.resblocks[stage * self.kernels : (stage + 1) * self.kernels]
-            total = first(x, mask)
+            total = first(tiles, tiled_mask)
             for block in others:
-                total = total + block(x, mask)
-            x = total / self.kernels
+                total = total + block(tiles, tiled_mask)
+            x = tiling.join(total / self.kernels)
         x = self.conv_post(F.leaky_relu(x, LAST_SLOPE) * mask)
 
         bins = self.config.n_fft // 2 + 1

@@ -28,6 +28,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]):
         super().__init__()
+        self.reach = sum((kernel - 1) // 2 * (dilation + 1) for dilation in dilations)
 
         def conv(dilation: int) -> Conv:
             return Conv(channels, channels, kernel, dilation=dilation, padding=(kernel - 1) * dilation // 2)
@@ -55,7 +56,7 @@ class ResBlock(nn.Module):
             conv2.weight.div_(second.alpha[:, None])
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Map [B, C, 1, T] to the same; what `mask` [B, 1, 1, T] zeroes is ignored, and meaningless in the result."""
+        """Map [B, C, H, T] to the same; what `mask` [B, 1, H, T] zeroes is ignored, and meaningless in the result."""
         for first, conv1, _, conv2 in self._pairs():
             y = conv1(_folded_snake(x * first.alpha[:, None, None]) * mask)
             x = x + conv2(_folded_snake(y) * mask)

@@ -59,10 +59,15 @@ def open_runtime(directory: Path, runtime: str = "auto", device: str = "auto", d
         return OnnxRuntime(directory, device)
     from python_backend.token2wav.torch_runtime import TorchRuntime
 
-    if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" or _has_amx() else "float32"
-    log.info("flow: torch on %s, %s", device, dtype)
-    return TorchRuntime.load(directory, torch.device(device), getattr(torch, dtype))
+    target = torch.device(device)
+    blocks: torch.dtype = default_dtype(target) if dtype == "auto" else getattr(torch, dtype)
+    log.info("flow: torch on %s, %s", target, blocks)
+    return TorchRuntime.load(directory, target, blocks)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return what the estimator's blocks compute in unless told otherwise."""
+    return torch.bfloat16 if device.type == "cuda" or _has_amx() else torch.float32
 
 
 def _has_amx() -> bool:

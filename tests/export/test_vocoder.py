@@ -13,6 +13,7 @@ from export.checkpoint import CheckpointError, state_dict
 from export.demo.vocoder import write_vocoder
 from export.resblock import ResBlock
 from export.stft import InverseStft, Stft
+from export.tiling import Tiling
 from export.vocoder import DIRECTION, INPUTS, OUTPUTS, export, fold_weight_norm, load, read_config
 from tests.vocoder_golden import CHECKPOINT, DIRECTORY, arrays, assert_golden, hift
 
@@ -261,3 +262,17 @@ def test_graph_has_the_documented_interface(graph):
         "f0": "tensor(float)",
     }
     assert np.float32(session.get_inputs()[0].shape[1]) == 80
+
+
+@pytest.mark.parametrize("size", [1, 59, 60, 4096, 4097, 9000, 40_000])
+@pytest.mark.parametrize("channels", [18, 64, 128, 512])
+def test_tiles_hold_their_neighbours_and_join_again(size, channels):
+    halo = 60
+    tiling = Tiling(size, channels, halo)
+    rows = torch.arange(1.0, size + 1).expand(2, 1, 1, size)
+    tiles = tiling.split(rows)
+    assert torch.equal(tiling.join(tiles), rows)
+    padded = torch.nn.functional.pad(rows, (halo, tiles.shape[2] * tiles.shape[3] - size))
+    for index in range(tiles.shape[2]):
+        start = index * tiling.width
+        assert torch.equal(tiles[:, :, index], padded[:, :, 0, start : start + tiles.shape[3]])
