@@ -18,6 +18,13 @@ log = logging.getLogger(__name__)
 
 VARIANTS = ("base", "bnb", "awq")
 DEFAULT_URL = "127.0.0.1:8001"
+# A restarted server is to be found again within a second: left to itself, gRPC waits up to two minutes between tries.
+_CHANNEL = [
+    ("grpc.max_send_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
 _PROBE_SECONDS = 3.0
 _VARIANTS_KEPT_SECONDS = 5.0
 
@@ -40,7 +47,7 @@ class TritonSpeech:
     @property
     def _client(self) -> triton.InferenceServerClient:
         if self._connected is None:
-            self._connected = triton.InferenceServerClient(self.url)
+            self._connected = triton.InferenceServerClient(self.url, channel_args=_CHANNEL)
         return self._connected
 
     async def synthesize(self, job: SpeechJob) -> SpeechResult:
