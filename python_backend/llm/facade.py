@@ -1,5 +1,6 @@
 """The unary face of the decoupled engine: one answer per request, for ensembles and plain HTTP."""
 
+import json
 import logging
 import threading
 import uuid
@@ -67,33 +68,36 @@ class UnaryFacade:
         cancel_id = serving.Inputs(request).text("cancel_id") or uuid.uuid4().hex
         inputs = {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in request.inputs()}
         if "op" in inputs:
-            self._operations.submit(self._answer, inputs, sender, request.request_id())
+            self._operations.submit(self._answer, inputs, sender, request.request_id(), {})
             return
         with self._lock:
             if len(self._live) >= self._limit:
                 raise Unavailable(f"queue full: {len(self._live)} requests wait for the language model")
             self._live[sender] = cancel_id
         inputs["cancel_id"] = np.array([cancel_id.encode()], dtype=np.object_)
-        self._requests.submit(self._answer, inputs, sender, request.request_id())
+        parameters = json.loads(request.parameters() or "{}")
+        self._requests.submit(self._answer, inputs, sender, request.request_id(), parameters)
 
-    def _answer(self, inputs: dict[str, NDArray[Any]], sender: Any, request_id: str) -> None:
+    def _answer(
+        self, inputs: dict[str, NDArray[Any]], sender: Any, request_id: str, parameters: dict[str, Any]
+    ) -> None:
         try:
             if sender.is_cancelled():
                 raise Cancelled("the request was cancelled")
-            answer = serving.response(self._collect(inputs, request_id))
+            answer = serving.response(self._collect(inputs, request_id, parameters))
         except Exception as error:
             answer = serving.error_response(error)
         with self._lock:
             self._live.pop(sender, None)
         sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    def _collect(self, inputs: Outputs, request_id: str) -> Outputs:
+    def _collect(self, inputs: Outputs, request_id: str, parameters: dict[str, Any]) -> Outputs:
         request = pb_utils.InferenceRequest(
             model_name=self._engine,
             requested_output_names=OUTPUTS,
             inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
             request_id=request_id,
-            parameters={"collect": True, "error_output": True},
+            parameters={**parameters, "collect": True, "error_output": True},
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
         outputs: dict[str, NDArray[Any]] = {}
@@ -117,6 +121,6 @@ class UnaryFacade:
     def _cancel(self, cancel_id: str) -> None:
         names = {"op": "cancel", "cancel_id": cancel_id}
         try:
-            self._collect({name: np.array([text.encode()], dtype=np.object_) for name, text in names.items()}, "")
+            self._collect({name: np.array([text.encode()], dtype=np.object_) for name, text in names.items()}, "", {})
         except RequestError:
             log.exception("a cancellation could not be passed on")

@@ -1,7 +1,9 @@
 """What a caller asks of the language model, checked, and turned into what the engine runs."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from python_backend.errors import InvalidInput
 from python_backend.llm import budget, grammar, prompt
@@ -62,6 +64,35 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True)
+class Urgency:
+    """How a request is queued.
+
+    Args:
+        priority: lower ones leave the queue first.
+        seconds: how long the caller will wait, from arrival to the last token.
+    """
+
+    priority: int = 0
+    seconds: float = math.inf
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, object]) -> Self:
+        """Read Triton's request parameters `priority_level` and `deadline_ms`, both optional.
+
+        Raises:
+            InvalidInput: one is not an integer, or the deadline is not above zero.
+        """
+        level, deadline = parameters.get("priority_level", 0), parameters.get("deadline_ms")
+        if not isinstance(level, int):
+            raise InvalidInput("priority_level", f"must be an integer, is {level!r}")
+        if deadline is None:
+            return cls(level)
+        if not isinstance(deadline, int) or deadline <= 0:
+            raise InvalidInput("deadline_ms", f"must be an integer above zero, is {deadline!r}")
+        return cls(level, deadline / 1e3)
+
+
+@dataclass(frozen=True)
 class Generation:
     """One request in the engine's terms.
 
@@ -72,6 +103,7 @@ class Generation:
         audio_offset: id of audio token 0; the answer is in the value space and must keep the pattern of `grammar`.
             None: the answer is raw ids, for parity.
         cancel_id: name by which `Engine.cancel` finds it, or "".
+        urgency: its place in the queue, and how long it may take.
     """
 
     prompt: Prompt
@@ -80,6 +112,7 @@ class Generation:
     stop: int
     audio_offset: int | None
     cancel_id: str = ""
+    urgency: Urgency = field(default_factory=Urgency)
 
 
 @dataclass(frozen=True)

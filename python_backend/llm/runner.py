@@ -8,6 +8,8 @@ from python_backend.llm.sampling import Draw, Sampling
 from python_backend.llm.sequence import Sequence
 from python_backend.llm.step1 import Step1
 
+# Masked keys add exact zeros, but only whole vectors of them leave the order of the other sums as it is.
+KEY_MULTIPLE = 64
 _NOBODY = Draw(Sampling(temperature=0.0), 0.0)
 
 
@@ -15,13 +17,25 @@ class Runner:
     """Owns the network, the cache and the output heads.
 
     Args:
+        context: positions of one request, prompt and answer.
         audio_offset: id of audio token 0, None for a model without audio tokens.
         stop: id that ends a generation.
+        deterministic: always decode all slots, so that a request gets the same numbers whatever else runs: a matrix
+            product rounds differently with its number of rows. Otherwise only the rows up to the last one in use.
     """
 
-    def __init__(self, model: Step1, slots: int, context: int, audio_offset: int | None, stop: int):
+    def __init__(
+        self,
+        model: Step1,
+        slots: int,
+        context: int,
+        audio_offset: int | None,
+        stop: int,
+        deterministic: bool = False,
+    ):
         self.model = model
-        self.cache = SlotCache(model.config, slots, context, model.dtype, model.device)
+        self.cache = SlotCache(model.config, slots, _padded(context), model.dtype, model.device)
+        self._deterministic = deterministic
         self._offset = audio_offset or 0
         self._stop = stop
         if audio_offset is not None:
@@ -32,23 +46,23 @@ class Runner:
             self._allowed = grammar.allowed_table().to(model.device)
 
     @torch.inference_mode()
-    def prefill(self, slot: int, ids: list[int], start: int) -> torch.Tensor:
+    def prefill(self, slot: int, ids: tuple[int, ...], start: int) -> torch.Tensor:
         """Compute prompt ids at positions `start` … and return the last one's hidden state [1, hidden]."""
         end = start + len(ids)
-        batch = torch.tensor([ids, range(start, end)], device=self.model.device)
+        batch = torch.tensor([ids, tuple(range(start, end))], device=self.model.device)
         hidden: torch.Tensor = self.model(batch[:1], batch[1:], self.cache, slot, end)
         return hidden[:, -1]
 
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> list[int]:
         """Extend every sequence by one id and return these ids; each sequence is in the slot of its own."""
-        rows = max(sequence.slot for sequence in sequences) + 1
+        rows = self.cache.slots if self._deterministic else max(sequence.slot for sequence in sequences) + 1
         ids, positions = [0] * rows, [-1] * rows
         for sequence in sequences:
             ids[sequence.slot] = sequence.generated[-1]
             positions[sequence.slot] = sequence.position
         batch = torch.tensor([ids, positions], device=self.model.device)[:, :, None]
-        hidden = self.model(batch[0], batch[1], self.cache, 0, max(positions) + 1)[:, -1]
+        hidden = self.model(batch[0], batch[1], self.cache, 0, _padded(max(positions) + 1))[:, -1]
         by_row: list[Sequence | None] = [None] * rows
         for sequence in sequences:
             by_row[sequence.slot] = sequence
@@ -78,3 +92,7 @@ class Runner:
     @staticmethod
     def _draws(rows: list[Sequence | None], wanted: list[bool], first_column: int) -> list[Draw]:
         return [row.draw(first_column) if row and use else _NOBODY for row, use in zip(rows, wanted, strict=True)]
+
+
+def _padded(length: int) -> int:
+    return -(-length // KEY_MULTIPLE) * KEY_MULTIPLE

@@ -40,6 +40,11 @@ class Sequence:
         self._uniforms = sampling.uniforms(self.generation.sampling.seed, self.generation.max_tokens)
 
     @property
+    def deadline(self) -> float:
+        """When the caller stops waiting, on the clock of `arrived`."""
+        return self.arrived + self.generation.urgency.seconds
+
+    @property
     def prefilled(self) -> bool:
         """Whether the whole prompt has been computed."""
         return self.computed == len(self.generation.prompt.ids)

@@ -3,7 +3,7 @@
 import functools
 import json
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from python_backend.errors import InvalidInput
 from python_backend.llm import placement, weights
 from python_backend.llm.engine import Engine
+from python_backend.llm.kv_cache import slots_within
 from python_backend.llm.prompt import Prompt, PromptForm
-from python_backend.llm.request import Event, Failed, Generation, SpeechRequest, Tokens, plan
+from python_backend.llm.reporter import MetricsReporter
+from python_backend.llm.request import Event, Failed, Generation, SpeechRequest, Tokens, Urgency, plan
 from python_backend.llm.responder import Channel, Responder
 from python_backend.llm.runner import Runner
 from python_backend.llm.sampling import Sampling
@@ -26,6 +28,7 @@ class LanguageModel:
     """Loads a checkpoint, runs its engine, and serves Triton requests from it.
 
     Args:
+        name: the Triton model's name.
         directory: holds `config.json`, `*.safetensors` and `tokenizer.model`.
         parameters: the model's `parameters` in `config.pbtxt`.
 
@@ -33,18 +36,32 @@ class LanguageModel:
         ValueError: the files or a parameter are unusable.
     """
 
-    def __init__(self, directory: Path, parameters: dict[str, str]):
+    def __init__(self, name: str, directory: Path, parameters: dict[str, str]):
         device = placement.device(parameters["device"])
         dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
         model = weights.load(directory, device, dtype)
         self._tokenizer = Tokenizer(directory / "tokenizer.model")
         self._form = PromptForm(parameters["prompt_form"])
         self._context = min(int(parameters["context"]), model.config.max_seq_len)
-        slots = int(parameters["slots"])
-        runner = Runner(model, slots, self._context, self._tokenizer.audio_offset, self._tokenizer.eot)
-        self._engine = Engine(runner, int(parameters["max_queue"]), int(parameters["prefill_chunk"]))
+        runner = Runner(
+            model,
+            slots_within(
+                int(parameters["kv_bytes"]), int(parameters["slots"]), model.config, self._context, model.dtype
+            ),
+            self._context,
+            self._tokenizer.audio_offset,
+            self._tokenizer.eot,
+            deterministic=parameters["deterministic"] == "true",
+        )
+        self._engine = Engine(
+            runner,
+            int(parameters["max_queue"]),
+            int(parameters["prefill_chunk"]),
+            int(parameters["prefix_bytes"]),
+        )
         self._responder = Responder()
         self._warm_up()
+        self._reporter = MetricsReporter(self._engine, name)
 
     def enqueue(self, request: Any) -> None:
         """Take one Triton request; its answers leave later."""
@@ -57,12 +74,14 @@ class LanguageModel:
                 self._operate(op, inputs, channel)
                 return
             generation = plan(parse(inputs), self._tokenizer, self._form, self._context)
-            held.append(self._engine.submit(generation, channel.emit))
+            urgency = Urgency.of(json.loads(request.parameters() or "{}"))
+            held.append(self._engine.submit(replace(generation, urgency=urgency), channel.emit))
         except Exception as error:
             channel.fail(error)
 
     def close(self) -> None:
         """Fail what still runs and stop the threads."""
+        self._reporter.close()
         self._engine.close()
         self._responder.close()
 

@@ -1,3 +1,4 @@
+import math
 import os
 import queue
 import threading
@@ -10,7 +11,7 @@ from export.demo.llm import write_llm
 from python_backend.llm import weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.prompt import Prompt
-from python_backend.llm.request import Finished, Generation, Tokens
+from python_backend.llm.request import Finished, Generation, Tokens, Urgency
 from python_backend.llm.runner import Runner
 from python_backend.llm.sampling import Sampling
 from python_backend.llm.tokenizer import Tokenizer
@@ -84,8 +85,8 @@ class Receiver:
 def make_engine(demo_model, demo_tokenizer):
     engines = []
 
-    def make(slots=4, context=1024, **options):
-        runner = Runner(demo_model, slots, context, demo_tokenizer.audio_offset, demo_tokenizer.eot)
+    def make(slots=4, context=1024, deterministic=False, **options):
+        runner = Runner(demo_model, slots, context, demo_tokenizer.audio_offset, demo_tokenizer.eot, deterministic)
         engines.append(Engine(runner, **options))
         return engines[-1]
 
@@ -96,14 +97,17 @@ def make_engine(demo_model, demo_tokenizer):
 
 @pytest.fixture
 def generation(demo_tokenizer):
-    def make(seed=0, prompt="say something", max_tokens=30, cancel_id="", **sampling):
+    def make(
+        seed=0, prompt="say something", max_tokens=30, cancel_id="", prefix=0, priority=0, seconds=math.inf, **sampling
+    ):
         return Generation(
-            prompt=Prompt(tuple(demo_tokenizer.encode(prompt)), 0),
+            prompt=Prompt(tuple(demo_tokenizer.encode(prompt)), prefix),
             sampling=Sampling(seed=seed, **sampling),
             max_tokens=max_tokens,
             stop=demo_tokenizer.eot,
             audio_offset=demo_tokenizer.audio_offset,
             cancel_id=cancel_id,
+            urgency=Urgency(priority, seconds),
         )
 
     return make

@@ -14,7 +14,9 @@ class TritonPythonModel:
         """Load the checkpoint beside this file and start the engine."""
         values = json.loads(args["model_config"])["parameters"]
         parameters = {name: value["string_value"] for name, value in values.items()}
-        self._model = LanguageModel(Path(args["model_repository"]) / args["model_version"], parameters)
+        self._model = LanguageModel(
+            args["model_name"], Path(args["model_repository"]) / args["model_version"], parameters
+        )
 
     def execute(self, requests: list[Any]) -> None:
         """Queue the requests; the answers leave later through their response senders."""

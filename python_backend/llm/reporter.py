@@ -1,0 +1,87 @@
+"""The engine's numbers as Triton metrics, beside Triton's own, which do not see past `execute`."""
+
+import threading
+from collections import deque
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from python_backend.llm.engine import Engine
+
+PERIOD_SECONDS = 1.0
+GAUGES = {
+    "running": "Requests in the batch",
+    "waiting": "Requests in the queue",
+    "kv_bytes": "Bytes of the key/value cache",
+    "prefix_bytes": "Bytes of kept prompt beginnings",
+}
+COUNTERS = {
+    "tokens": "Audio tokens handed out",
+    "prefix_hits": "Prompts whose beginning was kept",
+    "prefix_misses": "Prompts whose beginning had to be computed",
+}
+FIRST_TOKEN_BUCKETS = [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
+TOKEN_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+
+
+class MetricsReporter:
+    """A thread that copies the engine's counts to Triton once a second: each update is a message to the server.
+
+    Args:
+        model: value of the metrics' label `model`.
+    """
+
+    def __init__(self, engine: Engine, model: str):
+        self._engine = engine
+        self._labels = {"model": model}
+        self._families: list[Any] = []  # a metric dies with its family
+        self._gauges = {name: self._metric(name, text, pb_utils.MetricFamily.GAUGE) for name, text in GAUGES.items()}
+        self._counters = {
+            name: self._metric(f"{name}_total", text, pb_utils.MetricFamily.COUNTER) for name, text in COUNTERS.items()
+        }
+        self._ended_family = self._family("requests_total", "Requests answered, by how", pb_utils.MetricFamily.COUNTER)
+        self._ended = {
+            reason: self._ended_family.Metric(labels={**self._labels, "end": reason})
+            for reason in ("stop", "length", "error")
+        }
+        self._first_token = self._histogram("first_token_seconds", "Arrival to first token", FIRST_TOKEN_BUCKETS)
+        self._token = self._histogram("token_seconds", "Mean time between tokens of a request", TOKEN_BUCKETS)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def _family(self, name: str, text: str, kind: Any) -> Any:
+        family = pb_utils.MetricFamily(name=f"step_audio_llm_{name}", description=text, kind=kind)
+        self._families.append(family)
+        return family
+
+    def _metric(self, name: str, text: str, kind: Any) -> Any:
+        return self._family(name, text, kind).Metric(labels=self._labels)
+
+    def _histogram(self, name: str, text: str, buckets: list[float]) -> Any:
+        return self._family(name, text, pb_utils.MetricFamily.HISTOGRAM).Metric(labels=self._labels, buckets=buckets)
+
+    def _run(self) -> None:
+        while not self._closing.wait(PERIOD_SECONDS):
+            self._report()
+
+    def _report(self) -> None:
+        stats, measures = self._engine.stats(), self._engine.measures
+        for name, gauge in self._gauges.items():
+            gauge.set(stats[name])
+        for name, counter in self._counters.items():
+            counter.increment(stats[name] - counter.value())
+        for reason, counter in self._ended.items():
+            counter.increment(measures.ended[reason] - counter.value())
+        _observe(self._first_token, measures.first_token_seconds)
+        _observe(self._token, measures.token_seconds)
+
+
+def _observe(histogram: Any, values: deque[float]) -> None:
+    while values:
+        histogram.observe(values.popleft())
