@@ -4,13 +4,15 @@ import re
 
 from tritonclient.utils import InferenceServerException
 
-_TENSORS = (
-    "audio|sample_rate|mode|text|prompt_text|edit_info|intensity|temperature|top_k|top_p|repetition_aware|grammar|seed"
-    "|max_tokens|steps|guidance|prompt_tokens|prompt_mel|speaker_embedding|tokens|cancel_id"
-)
+_INPUTS = frozenset(
+    (
+        "audio", "sample_rate", "mode", "text", "prompt_text", "edit_info", "intensity", "temperature", "top_k",
+        "top_p", "repetition_aware", "grammar", "seed", "max_tokens", "steps", "guidance", "cancel_id",
+    )
+)  # fmt: skip
 # Triton puts these in front of a member's own words, in any number.
 _PREFIX = re.compile(r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder): )")
-_FIELD = re.compile(rf"^({_TENSORS}): (.*)", re.DOTALL)
+_FIELD = re.compile(r"^([a-z][a-z0-9_]*): (.*)", re.DOTALL)
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*(?:\(\d+\))?(?::\d+)?")
 
 
@@ -54,6 +56,8 @@ def translate(error: InferenceServerException) -> SpeechError:
     match (error.status() or "").removeprefix("StatusCode."):
         case "INVALID_ARGUMENT":
             found = _FIELD.match(message)
+            if found and found[1] not in _INPUTS:  # what one stage gave the next is not the caller's to mend
+                return ModelFailed(message)
             return InvalidInput(found[1], found[2]) if found else InvalidInput("", message)
         case "UNAVAILABLE" if message.startswith("queue full"):
             return QueueFull(message)

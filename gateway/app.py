@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from gateway import errors
+from gateway import errors, openapi
 from gateway.auth import BearerAuth
 from gateway.backend import Backend
 from gateway.decoder import Decoder
@@ -50,6 +50,7 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     app.include_router(tags.router())
     app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics)))
     errors.install(app)
+    openapi.install(app)
     # The one added last sees a request first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if settings.api_keys:

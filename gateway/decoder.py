@@ -2,19 +2,16 @@
 
 import asyncio
 import multiprocessing
-import os
 import resource
 import signal
-import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 
 from anyio import CapacityLimiter, to_thread
 
 from client.speech import Clip
 from gateway.audio import UnusableAudio, decode
 
-_KILL_SECONDS = 45
+_STALLED_SECONDS = 45.0
 _MEMORY_BYTES = 4 * 1024**3
 
 
@@ -26,70 +23,98 @@ class Decoder:
     """
 
     def __init__(self, processes: int):
-        self._processes = processes
-        self._threads = CapacityLimiter(2)
-        self._pool: ProcessPoolExecutor | None = None
+        self._in_threads = processes == 0
+        self._turns = asyncio.Semaphore(processes or 2)
+        self._threads = CapacityLimiter(processes or 2)
+        self._idle: list[_Worker] = []
 
     async def decode(self, data: bytes, max_seconds: float) -> Clip:
         """Decode one recording.
 
         Raises:
-            UnusableAudio: see `gateway.audio.decode`; also when decoding crashed.
+            UnusableAudio: see `gateway.audio.decode`; also when decoding crashed or stalled.
         """
-        if not self._processes:
-            return await to_thread.run_sync(decode, data, max_seconds, limiter=self._threads)
-        if self._pool is None:
-            self._pool = _pool(self._processes)
-        pool = self._pool
-        try:
-            return await asyncio.get_running_loop().run_in_executor(pool, _decode, data, max_seconds)
-        except BrokenProcessPool:
-            # Whoever shared the pool with the culprit ends here too, so each goes on alone.
-            if self._pool is pool:
-                self._pool = None
-            return await self._decode_alone(data, max_seconds)
+        async with self._turns:
+            if self._in_threads:
+                return await to_thread.run_sync(decode, data, max_seconds, limiter=self._threads)
+            return await to_thread.run_sync(self._decode_apart, data, max_seconds, limiter=self._threads)
 
     def close(self) -> None:
         """End the processes."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        while self._idle:
+            self._idle.pop().end()
 
-    @staticmethod
-    async def _decode_alone(data: bytes, max_seconds: float) -> Clip:
-        pool = _pool(1)
+    def _decode_apart(self, data: bytes, max_seconds: float) -> Clip:
+        worker = self._take()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, _decode, data, max_seconds)
-        except BrokenProcessPool:
+            answer = worker.ask(data, max_seconds)
+        except BaseException:
+            worker.end()
+            raise
+        self._idle.append(worker)
+        if isinstance(answer, str):
+            raise UnusableAudio(answer)
+        return answer
+
+    def _take(self) -> "_Worker":
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            worker.end()
+        return _Worker()
+
+
+class _Worker:
+    """One process that decodes clip after clip."""
+
+    def __init__(self) -> None:
+        # Not `fork`: the gateway has threads, whose locks a fork would freeze.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["gateway.audio"])
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is still there."""
+        return self._process.is_alive()
+
+    def ask(self, data: bytes, max_seconds: float) -> Clip | str:
+        """Return the clip, or why there is none.
+
+        Raises:
+            UnusableAudio: the process died or stalled over it.
+        """
+        try:
+            self._pipe.send((data, max_seconds))
+            if not self._pipe.poll(_STALLED_SECONDS):
+                raise UnusableAudio("it stalls the decoder")
+            answer: Clip | str = self._pipe.recv()
+        except (EOFError, OSError):
             raise UnusableAudio("it crashes the decoder") from None
-        finally:
-            pool.shutdown(wait=False)
+        return answer
+
+    def end(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # Not `fork`: the gateway has threads, whose locks a fork would freeze.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gateway.audio"])
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=_confine)
-
-
-def _confine() -> None:
-    """Limit this process's memory, and let it die with its parent, not by the terminal's Ctrl-C."""
+def _serve(pipe: Connection) -> None:
+    """Answer requests until the gateway is gone. Ctrl-C in a terminal is the gateway's affair."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _decode(data: bytes, max_seconds: float) -> Clip:
-    signal.alarm(_KILL_SECONDS)
-    try:
-        return decode(data, max_seconds)
-    finally:
-        signal.alarm(0)
+    while True:
+        try:
+            data, max_seconds = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send(decode(data, max_seconds))
+        except UnusableAudio as error:
+            pipe.send(str(error))

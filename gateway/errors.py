@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from client.errors import DeadlineExceeded, InvalidInput, ModelFailed, QueueFull, ServerUnavailable, SpeechError
 
@@ -251,6 +252,16 @@ def install(app: FastAPI) -> None:
         return response(from_validation(findings))
 
 
+def _methods(request: Request) -> list[str]:
+    """Return what may be asked of the request's path; the framework knows only its first route."""
+
+    def served(method: str) -> bool:
+        scope = dict(request.scope, method=method)
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT") if served(method)]
+
+
 def _ours(request: Request, error: HTTPException) -> HTTPException:
     """Give the framework's own refusals their code."""
     if isinstance(error, ApiError):
@@ -265,7 +276,7 @@ def _ours(request: Request, error: HTTPException) -> HTTPException:
             return InvalidForm(f"the body cannot be read: {error.detail}")
         case HTTPStatus.METHOD_NOT_ALLOWED:
             refusal = MethodNotAllowed(f"{request.method} is not served at {path}")
-            refusal.headers = error.headers
+            refusal.headers = {"allow": ", ".join(_methods(request))}
             return refusal
         case _:
             return error

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, Body, File, Form, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from gateway.disconnect import CallerGone, unless_gone
 from gateway.encoding import CODECS
 from gateway.errors import InvalidJson, from_validation
 from gateway.headers import field_value, metadata_headers, server_timing
+from gateway.openapi import SPEECH_EXAMPLES
 from gateway.routers.documented import errors
 from gateway.schemas import SpeechRequest
 from gateway.speech import OUTPUT_RATE, SpeechService, Spoken
@@ -40,14 +41,16 @@ def router(service: SpeechService) -> APIRouter:
             return Response(status_code=499)
 
     @routes.post("", response_class=Response, responses=_AUDIO)
-    async def create_speech(request: Request, body: SpeechRequest) -> Response:
+    async def create_speech(
+        request: Request, body: Annotated[SpeechRequest, Body(openapi_examples=SPEECH_EXAMPLES)]
+    ) -> Response:
         """Clone a voice, or edit a recording."""
         return await answer(request, body, None)
 
     @routes.post("/upload", response_class=Response, responses=_AUDIO)
     async def create_speech_from_upload(
         request: Request,
-        payload: Annotated[str, Form(description="The JSON that `/v1/audio/speech` takes.")],
+        payload: Annotated[str, Form(min_length=2, description="The JSON that `/v1/audio/speech` takes.")],
         input_audio_file: Annotated[UploadFile | None, File(description="Clip to edit.")] = None,
         prompt_audio_file: Annotated[UploadFile | None, File(description="Reference clip of a clone.")] = None,
     ) -> Response:

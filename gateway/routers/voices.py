@@ -22,7 +22,8 @@ Sample = Annotated[UploadFile, File(description="A recording of up to 30 s and 1
 Consent = Annotated[
     str, Form(min_length=1, max_length=1000, description="How the speaker agreed; kept with the voice.")
 ]
-Words = Annotated[str | None, Form(max_length=1000, description="The words spoken in the recording.")]
+Words = Annotated[str, Form(min_length=1, max_length=1000, description="The words spoken in the recording.")]
+OptionalWords = Annotated[str | None, Form(max_length=1000, description="Ours: the words spoken in the recording.")]
 Note = Annotated[str, Form(max_length=500, description="For people who choose a voice.")]
 
 
@@ -63,15 +64,15 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
     async def create_voice(
         name: Name,
         audio_sample: Sample,
+        prompt_text: Words,
         consent: Consent,
-        prompt_text: Words = None,
         description: Note = "",
         locale: Note = "",
         gender: Note = "",
     ) -> VoiceCard:
         """Bring a voice. The same name, words and recording give the same id."""
-        words = _spoken(prompt_text)
-        return _card(await keep(NewVoice(name, words, consent, description, locale, gender), audio_sample))
+        new = NewVoice(name, prompt_text, consent, description, locale, gender)
+        return _card(await keep(new, audio_sample))
 
     @routes.get("/voices/{voice}", responses=errors(404))
     async def get_voice(voice: str) -> VoiceCard:
@@ -91,10 +92,12 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
 
     @routes.post("/audio/voices", responses=errors(400, 401, 413, 415))
     async def create_openai_voice(
-        name: Name, audio_sample: Sample, consent: Consent, prompt_text: Words = None
+        name: Name, audio_sample: Sample, consent: Consent, prompt_text: OptionalWords = None
     ) -> OpenAIVoice:
-        """Bring a voice in OpenAI's form. `prompt_text` is ours: without it nobody knows the recording's words."""
-        voice = await keep(NewVoice(name, _spoken(prompt_text), consent), audio_sample)
+        """Bring a voice in OpenAI's form."""
+        if prompt_text is None:
+            raise PromptTextRequired("prompt_text: the words spoken in the recording are needed", param="prompt_text")
+        voice = await keep(NewVoice(name, prompt_text, consent), audio_sample)
         return OpenAIVoice(id=voice.id, name=voice.name, created_at=voice.created_at)
 
     @routes.delete("/audio/voices/{voice}", responses=errors(404))
@@ -104,13 +107,6 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
         return OpenAIVoiceDeleted(id=voice)
 
     return routes
-
-
-def _spoken(prompt_text: str | None) -> str:
-    words = (prompt_text or "").strip()
-    if not words:
-        raise PromptTextRequired("prompt_text: the words spoken in the recording are needed", param="prompt_text")
-    return words
 
 
 def _card(voice: Voice) -> VoiceCard:

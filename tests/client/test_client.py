@@ -82,6 +82,7 @@ def test_variants_are_what_is_loaded(triton: FakeTriton) -> None:
             "text: must not be blank",
         ),
         ("INVALID_ARGUMENT", "in ensemble 'e', llm_base: mode: unknown", InvalidInput, "mode: unknown"),
+        ("INVALID_ARGUMENT", "in ensemble 'e', tokens: holds too many", ModelFailed, "tokens: holds too many"),
         ("INVALID_ARGUMENT", "[request id: <id_unknown>] unexpected shape", InvalidInput, "unexpected shape"),
         ("UNAVAILABLE", "in ensemble 'e', queue full: 64 wait", QueueFull, "queue full: 64 wait"),
         ("UNAVAILABLE", "Request for unknown model: has no available versions", ServerUnavailable, "versions"),

@@ -25,11 +25,6 @@ def decoder() -> Iterator[Decoder]:
     decoder.close()
 
 
-def workers(decoder: Decoder) -> list[int]:
-    assert decoder._pool is not None
-    return list(decoder._pool._processes)
-
-
 async def test_processes_decode_and_refuse(decoder: Decoder) -> None:
     clips = await asyncio.gather(*(decoder.decode(tone_wav(seconds=seconds), 10.0) for seconds in (1, 2, 3)))
     assert [clip.seconds for clip in clips] == [1, 2, 3]
@@ -39,23 +34,47 @@ async def test_processes_decode_and_refuse(decoder: Decoder) -> None:
         await decoder.decode(tone_wav(seconds=2), 1.0)
 
 
-async def test_a_dead_process_costs_nobody_else(decoder: Decoder) -> None:
-    await decoder.decode(tone_wav(), 10.0)
-    os.kill(workers(decoder)[0], signal.SIGKILL)
-    clips = await asyncio.gather(*(decoder.decode(tone_wav(), 10.0) for _ in range(4)))
-    assert [clip.seconds for clip in clips] == [1.0] * 4
-
-
-async def test_a_clip_that_crashes_the_decoder_is_refused(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder_module, "_decode", _crash)
-    with pytest.raises(UnusableAudio, match="crashes"):
+async def test_processes_are_kept_and_ended(decoder: Decoder) -> None:
+    for _ in range(3):
         await decoder.decode(tone_wav(), 10.0)
-    monkeypatch.undo()
+    (worker,) = decoder._idle
+    decoder.close()
+    assert not worker._process.is_alive()
+
+
+async def test_a_process_that_died_idle_is_replaced(decoder: Decoder) -> None:
+    await decoder.decode(tone_wav(), 10.0)
+    process = decoder._idle[0]._process
+    process.kill()
+    process.join()
     assert (await decoder.decode(tone_wav(), 10.0)).seconds == 1.0
 
 
-def _crash(data: bytes, max_seconds: float) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+async def test_a_clip_that_kills_its_process_is_refused_and_nobody_else_suffers(decoder: Decoder) -> None:
+    await asyncio.gather(*(decoder.decode(tone_wav(), 10.0) for _ in range(2)))
+    victim = decoder._idle[-1]._process.pid
+    assert victim is not None
+    os.kill(victim, signal.SIGSTOP)
+    doomed = asyncio.ensure_future(decoder.decode(tone_wav(), 10.0))
+    await asyncio.sleep(0.1)
+    others = [asyncio.ensure_future(decoder.decode(tone_wav(), 10.0)) for _ in range(3)]
+    os.kill(victim, signal.SIGKILL)
+    with pytest.raises(UnusableAudio, match="crashes"):
+        await doomed
+    assert [clip.seconds for clip in await asyncio.gather(*others)] == [1.0] * 3
+
+
+async def test_a_clip_that_stalls_is_given_up(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    await decoder.decode(tone_wav(), 10.0)
+    (worker,) = decoder._idle
+    assert worker._process.pid is not None
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(decoder_module, "_STALLED_SECONDS", 0.2)
+    with pytest.raises(UnusableAudio, match="stalls"):
+        await decoder.decode(tone_wav(), 10.0)
+    assert not worker._process.is_alive()
+    monkeypatch.undo()
+    assert (await decoder.decode(tone_wav(), 10.0)).seconds == 1.0
 
 
 def test_no_process_outlives_the_gateway() -> None:
@@ -66,7 +85,7 @@ from tests.gateway.helpers import tone_wav
 async def main():
     decoder = Decoder(1)
     await decoder.decode(tone_wav(), 10.0)
-    print(*decoder._pool._processes, flush=True)
+    print(decoder._idle[0]._process.pid, flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
 """

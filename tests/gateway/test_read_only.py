@@ -55,6 +55,7 @@ async def test_unknown_paths_and_methods_get_the_envelope(http: httpx.AsyncClien
     answer = await http.put("/v1/audio/speech")
     assert_error(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
+    assert (await http.put("/v1/voices")).headers["allow"] == "GET, POST"
 
 
 async def test_every_answer_has_an_id_a_time_and_cors(http: httpx.AsyncClient) -> None:
