@@ -62,14 +62,20 @@ class Stream:
         self.client.async_stream_infer("llm_base", tensors(grpcclient, fields))
 
     def __iter__(self):
-        while True:
-            result, error = self._answers.get(timeout=30)
-            if error:
-                raise error
-            response = result.get_response()
-            yield {output.name: result.as_numpy(output.name) for output in response.outputs}
-            if response.parameters["triton_final_response"].bool_param:
-                return
+        try:
+            while True:
+                result, error = self._answers.get(timeout=30)
+                if error:
+                    raise error
+                response = result.get_response()
+                yield {output.name: result.as_numpy(output.name) for output in response.outputs}
+                if response.parameters["triton_final_response"].bool_param:
+                    return
+        finally:
+            self.leave()
+
+    def leave(self):
+        self.client.stop_stream(cancel_requests=True)
 
 
 def test_a_stream_brings_groups_of_five_and_ends_with_the_account(server, grpc):
@@ -161,9 +167,10 @@ def test_a_cancel_may_come_first(grpc):
 
 def test_a_client_that_goes_frees_the_slot(server, grpc):
     stream = Stream(server, **CLONE, max_tokens=7000)
-    next(iter(stream))
+    answers = iter(stream)
+    next(answers)
     assert stats(grpc)["running"] == 1
-    stream.client.stop_stream(cancel_requests=True)
+    stream.leave()
     assert wait_idle(grpc)
 
     call = grpc.async_infer(UNARY, tensors(grpcclient, {**CLONE, "max_tokens": 7000}), callback=lambda *_: None)
