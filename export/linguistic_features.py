@@ -64,7 +64,7 @@ class LinguisticFeatures(nn.Module):
         audio = F.pad(audio, (0, 1))  # so that no tensor below is empty, however short the clip
         chunks = (audio.shape[1] + self.chunk_samples - 1) // self.chunk_samples
         framed = frames(pad_to_blocks(audio)) * INT16
-        noise = F.embedding(torch.arange(framed.shape[1]) % self.NOISE_FRAMES, self.noise)
+        noise = self.noise.repeat(framed.shape[1] // self.NOISE_FRAMES + 1, 1)[: framed.shape[1]]
         fbank = self.fbank(framed + dither[:, :, None] * noise)
 
         last = ((length - FRAME_LENGTH) // FRAME_SHIFT).clamp(min=0)
@@ -83,7 +83,7 @@ class LinguisticFeatures(nn.Module):
         """
         chunks = length // self.chunk_samples
         carried = torch.where(chunks > 0, FRAME_LENGTH // FRAME_SHIFT * FRAME_SHIFT, 0)
-        rest = length % self.chunk_samples + carried
+        rest = length - chunks * self.chunk_samples + carried
         fbank = torch.where(rest >= FRAME_LENGTH, (rest - FRAME_LENGTH) // FRAME_SHIFT + 1, 0)
         fbank = fbank + torch.where(chunks > 0, self.stack - self.stride, self.stack // 2)
         more = (fbank - self.stack // 2 + self.stride - 1) // self.stride

@@ -44,8 +44,9 @@ class Windows:
     def of(cls, lengths: Tensor, chunks: int, heads: int) -> "Windows":
         """Lay out clips of `lengths` int64 [B, 1] frames, each padded to 4 * `chunks` frames."""
         chunk = torch.arange(chunks)[:, None]
-        seen, remembered = torch.arange(WINDOW), torch.arange(LOOK_BACK * NEW)
-        earlier = remembered // NEW - LOOK_BACK  # -4 … -1: which window a remembered frame is from
+        seen = torch.arange(WINDOW)
+        remembered = torch.arange(NEW).repeat(LOOK_BACK)
+        earlier = torch.arange(LOOK_BACK * NEW) // NEW - LOOK_BACK  # -4 … -1: the window a remembered frame is from
         is_remembered = (chunk + earlier >= 0) & (lengths[:, :, None] >= 0)
         is_present = chunk * NEW + seen - OVERLAP < lengths[:, :, None]
         bias = torch.where(torch.cat([is_remembered, is_present], dim=2), 0.0, NEVER)
@@ -53,7 +54,7 @@ class Windows:
         count = lengths.shape[0] * chunks
         window = torch.arange(count)[:, None]
         own = seen * count + window
-        memory = remembered % NEW * count + (window + earlier).clamp(min=0)
+        memory = remembered * count + (window + earlier).clamp(min=0)
         head = torch.arange(heads)[:, None]
         return cls(
             query_row=own[:, None] * (3 * heads) + head,

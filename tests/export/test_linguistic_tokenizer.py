@@ -17,6 +17,14 @@ NETWORK = LinguisticTokenizer.load(CHECKPOINT)
 SHORT_CLIPS = [name for name in CLIPS if "feats" in arrays(name)]
 
 
+# Operators of this graph that TensorRT 10's parser takes (docs/operators.md of onnx-tensorrt).
+TENSORRT_OPERATORS = """
+    Add And ArgMin Cast Clip Concat Constant ConstantOfShape Conv Div Expand Flatten Gather Gemm Greater GreaterOrEqual
+    LayerNormalization Less Log MatMul Min Mul Pad Range ReduceMean Relu Reshape Shape Slice Softmax Split Sub
+    Tile Transpose Unsqueeze Where
+"""
+
+
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
     folder = tmp_path_factory.mktemp("linguistic_tokenizer")
@@ -146,7 +154,10 @@ def test_the_graph_is_valid_onnx_with_the_contract_s_names(graph):
     assert [value.name for value in model.graph.input] == ["audio", "audio_length", "dither"]
     assert [value.name for value in model.graph.output] == ["codes", "codes_length", "features", "encoder_output"]
     assert {entry.domain for entry in model.opset_import} == {""}
-    assert model.opset_import[0].version <= 18, "TensorRT's parser"
+    assert model.opset_import[0].version <= 18
+    assert {node.op_type for node in model.graph.node} <= set(TENSORRT_OPERATORS.split())
+    weights = {weight.name for weight in model.graph.initializer}
+    assert all(node.input[1] in weights for node in model.graph.node if node.op_type == "Conv")
 
 
 @pytest.fixture
