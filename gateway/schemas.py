@@ -34,8 +34,11 @@ class VoiceReference(BaseModel):
 
 
 VoiceName = Annotated[str, BeforeValidator(_voice_name, json_schema_input_type=str | VoiceReference)]
+_Scalars = dict[str, str | int | float | bool | None]
 Metadata = Annotated[
-    dict[str, str], BeforeValidator(_texts, json_schema_input_type=dict[str, str | int | float | bool | None])
+    dict[str, str],
+    Field(max_length=16),
+    BeforeValidator(_texts, json_schema_input_type=Annotated[_Scalars, Field(max_length=16)]),
 ]
 
 
@@ -104,10 +107,12 @@ class SpeechRequest(WireModel):
         None, description="Unset: `wav`; `mp3` for an OpenAI model alias without `step_audio`."
     )
     speed: float = Field(1.0, ge=0.25, le=4.0, description="Pitch-preserving tempo of the result.")
-    instructions: str | None = Field(None, max_length=4096, description="Accepted.")
-    stream: bool = Field(False, description="Send audio while it is made.")
+    instructions: str | None = Field(
+        None, max_length=4096, description="Accepted and not used, which a warning header says."
+    )
+    stream: bool = Field(False, description="Accepted; the answer comes when it is complete.")
     stream_format: Literal["audio", "sse"] = Field("audio", description="Plain audio, or server-sent events.")
-    metadata: Metadata | None = Field(None, max_length=16, description="Echoed as `x-metadata-<key>` headers.")
+    metadata: Metadata | None = Field(None, description="Echoed as `x-metadata-<key>` headers.")
     step_audio: StepAudioOptions | None = Field(None, description="Step-Audio-EditX's own options.")
 
     @property
