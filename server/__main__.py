@@ -41,6 +41,9 @@ def main(
     load_timeout: Annotated[
         float, typer.Option(envvar="LOAD_TIMEOUT", help="Seconds that loading all models may take.")
     ] = DEFAULTS.load_timeout,
+    restarts: Annotated[
+        int, typer.Option(help="Stop everything when more restarts than this, without a calm spell, were no help.")
+    ] = DEFAULTS.restarts,
     log_verbose: Annotated[bool, typer.Option("--log-verbose", help="Show all of tritonserver's log.")] = False,
 ) -> None:
     """Start tritonserver with every model and the gateway in front of it, and keep both running."""
@@ -57,6 +60,7 @@ def main(
         log_verbose=log_verbose,
         first_words=first_words,
         load_timeout=load_timeout,
+        restarts=restarts,
     )
     home = find_home()
     problems = preflight.check(settings, home)

@@ -76,24 +76,30 @@ class Patience:
     """How long to wait before the next try of something that failed, and when to try no more.
 
     Args:
-        tries: failures in a row that are borne.
-        calm: seconds without a failure after which the count starts anew.
+        tries: restarts in a row that are tried.
+        calm: seconds it must have run after a restart for the next failure not to count as one in a row.
     """
 
-    def __init__(self, tries: int = 4, calm: float = 60.0):
+    def __init__(self, tries: int, calm: float = 10.0):
         self._tries = tries
         self._calm = calm
         self._failures = 0
-        self._last = float("-inf")
+        self._up_since: float | None = None
+
+    def recovered(self, now: float) -> None:
+        """Note that a restart succeeded at time `now`."""
+        self._up_since = now
 
     def failed(self, what: str, now: float) -> float:
-        """Count a failure at time `now` and return the seconds to wait, 0, 1, 2, 4 and so on.
+        """Count a failure at time `now` and return the seconds to wait: 0, 1, 2, then 4 each time.
 
         Raises:
             GiveUp: that was one too many.
         """
-        self._failures = 1 if now - self._last > self._calm else self._failures + 1
-        self._last = now
+        if self._up_since is not None and now - self._up_since > self._calm:
+            self._failures = 0
+        self._up_since = None
+        self._failures += 1
         if self._failures > self._tries:
-            raise GiveUp(f"{what}; given up after {self._tries} tries")
-        return 0.0 if self._failures == 1 else 2.0 ** (self._failures - 2)
+            raise GiveUp(f"{what}; given up after {self._tries} restarts in a row")
+        return float((0, 1, 2, 4)[min(self._failures, 4) - 1])

@@ -21,6 +21,7 @@ class Settings:
         log_verbose: pass every line of tritonserver's log on, at its verbose level.
         first_words: WAV file that the first sentence goes to.
         load_timeout: seconds that tritonserver may take to load all models.
+        restarts: restarts in a row, of either program, after which everything is stopped.
     """
 
     model_repository: Path = ROOT / "model_repository"
@@ -35,6 +36,7 @@ class Settings:
     log_verbose: bool = False
     first_words: Path = Path("out/first-words.wav")
     load_timeout: float = 900.0
+    restarts: int = 6
 
     @property
     def triton_client_host(self) -> str:

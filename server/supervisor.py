@@ -74,8 +74,8 @@ class Supervisor:
         line = command(self._settings, self._home, self._models, backends, self._prefix.name)
         self._triton = TritonServer(self._settings, line, variables, self._models, self._stop)
         self._gateway = Gateway(self._settings, variables, self._stop)
-        self._triton_patience = Patience()
-        self._gateway_patience = Patience()
+        self._triton_patience = Patience(self._settings.restarts)
+        self._gateway_patience = Patience(self._settings.restarts)
 
     def _bring_up(self) -> None:
         started = time.monotonic()
@@ -189,6 +189,7 @@ class Supervisor:
             except StartFailed as error:
                 reason = str(error)
                 continue
+            self._triton_patience.recovered(time.monotonic())
             say(f"serving again after {time.monotonic() - started:.1f} s")
             return
 
@@ -202,6 +203,7 @@ class Supervisor:
             except StartFailed as error:
                 reason = str(error)
                 continue
+            self._gateway_patience.recovered(time.monotonic())
             return
 
     def _shut_down(self) -> None:

@@ -156,10 +156,18 @@ def test_engines_are_told_from_stateless_models():
     assert not any(is_engine(model) for model in ("voice_encoder", "vocoder", "linguistic_tokenizer"))
 
 
-def test_patience_doubles_and_ends_and_calms_down():
-    patience = Patience(tries=3, calm=60)
-    assert [patience.failed("x", now) for now in (0.0, 1.0, 2.0)] == [0.0, 1.0, 2.0]
-    with pytest.raises(GiveUp, match="x; given up after 3 tries"):
-        patience.failed("x", 3.0)
-    patience = Patience(tries=2, calm=60)
-    assert [patience.failed("x", now) for now in (0.0, 10.0, 71.0, 80.0)] == [0.0, 1.0, 0.0, 1.0]
+def test_patience_waits_longer_and_ends():
+    patience = Patience(tries=5)
+    assert [patience.failed("x", 0.0) for _ in range(5)] == [0, 1, 2, 4, 4]
+    with pytest.raises(GiveUp, match="x; given up after 5 restarts in a row"):
+        patience.failed("x", 0.0)
+
+
+def test_patience_starts_anew_after_a_calm_spell_only():
+    patience = Patience(tries=5, calm=10)
+    patience.failed("x", 0.0)
+    patience.recovered(5.0)
+    assert patience.failed("x", 9.0) == 1, "it ran for 4 s"
+    patience.recovered(12.0)
+    assert patience.failed("x", 30.0) == 0, "it ran for 18 s"
+    assert patience.failed("x", 60.0) == 1, "it did not come up in between"
