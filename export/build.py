@@ -95,9 +95,15 @@ def build(directory: Path, model_repository: Path, only: list[str], force: bool,
 @functools.cache
 def _code_fingerprint() -> str:
     """Identify the code that shapes the files, so that a newer project exports again."""
-    root = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parent.parent
+    read_by_exports = (
+        "export/*.py",
+        "python_backend/noise.py",
+        "python_backend/voice/*.py",
+        "python_backend/token2wav/*.py",
+    )
     digest = hashlib.sha256()
-    for path in sorted([*root.glob("*.py"), *(root.parent / "python_backend" / "token2wav").glob("*.py")]):
+    for path in sorted(path for pattern in read_by_exports for path in root.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

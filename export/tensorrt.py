@@ -38,7 +38,7 @@ def _vocoder(batch: int, frames: int, cached: int) -> dict[str, tuple[int, ...]]
 
 
 PROFILES = {
-    "linguistic_tokenizer": Profile(_linguistic(1, 1), _linguistic(4, 8), _linguistic(8, 60)),
+    "linguistic_tokenizer": Profile(_linguistic(1, 1), _linguistic(4, 8), _linguistic(8, 61)),
     "vocoder": Profile(_vocoder(1, 6, 1), _vocoder(4, 250, 3840), _vocoder(8, 3000, 3840)),
 }
 

@@ -18,8 +18,8 @@ Sizes = Literal["demo", "released"]
 def write_checkpoint(directory: Path, sizes: Sizes, seed: int, console: Console) -> None:
     """Write `Step-Audio-EditX/` and `Step-Audio-Tokenizer/` under `directory`; the same seed gives the same weights.
 
-    `sizes="released"` gives the tokenizers, flow and vocoder their released dimensions; the LLM stays small. The empty file
-    `complete` comes last, so that an interrupted run shows.
+    `sizes="released"` gives the tokenizers, flow and vocoder their released dimensions; the LLM stays small. The empty
+    file `complete` comes last, so that an interrupted run shows.
     """
     model, tokenizer = directory / "Step-Audio-EditX", directory / "Step-Audio-Tokenizer"
     parts: list[tuple[str, Callable[[], None]]] = [
