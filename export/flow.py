@@ -70,6 +70,7 @@ def export(checkpoint: Checkpoint, destination: Path) -> None:
     config.write(destination / CONFIG)
     weights = {name: tensor.contiguous() for name, tensor in flow.state_dict().items()}
     save_file(weights, destination / WEIGHTS)
+    (destination / WEIGHTS).chmod(0o644)  # safetensors writes for the owner alone; Triton may run as another user
     save_graphs(flow, config, destination)
 
 

@@ -132,11 +132,22 @@ class Hift(nn.Module):
 
     def decode(self, mel: torch.Tensor, length: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
         """Synthesise from mel [B, mel, T], valid frames int32 [B, 1] and source [B, S]: waveform [B, S]."""
+        x, mask = self.spectrum(mel, length, source)
+        bins = self.config.n_fft // 2 + 1
+        magnitude = torch.exp(x[:, :bins]).clamp(max=MAX_MAGNITUDE)
+        phase = torch.sin(x[:, bins:])
+        waveform = self.istft(magnitude, phase, mask)
+        return waveform.clamp(-self.config.audio_limit, self.config.audio_limit)
+
+    def spectrum(
+        self, mel: torch.Tensor, length: torch.Tensor, source: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict log magnitudes and raw phases [B, 2 * bins, 1, F], and the mask [B, 1, 1, F] of frames that count."""
         slope, rates = self.config.lrelu_slope, self.config.upsample_rates
         # The source's STFT has a frame at both ends: one more than the last stage makes of the mel.
-        spectrum = self.stft(source, length * self.m_source.hop)
-        last_mask = _mask(length * math.prod(rates) + 1, spectrum.shape[3])
-        spectrum = spectrum * last_mask
+        harmonics = self.stft(source, length * self.m_source.hop)
+        last_mask = _mask(length * math.prod(rates) + 1, harmonics.shape[3])
+        harmonics = harmonics * last_mask
 
         mask = _mask(length, mel.shape[2])
         x = self.conv_pre(mel[:, :, None] * mask)
@@ -149,7 +160,7 @@ class Hift(nn.Module):
                 mask = _mask(length * math.prod(rates[: stage + 1]), x.shape[3])
             tiling = Tiling(x.shape[3], x.shape[1], self.halo)
             tiled_mask = tiling.split(mask)
-            source_tiles = tiling.split(self.source_downs[stage](spectrum))
+            source_tiles = tiling.split(self.source_downs[stage](harmonics))
             x = x + tiling.join(self.source_resblocks[stage](source_tiles, tiled_mask))
             tiles = tiling.split(x)
             first, *others = self.resblocks[stage * self.kernels : (stage + 1) * self.kernels]
@@ -157,13 +168,7 @@ class Hift(nn.Module):
             for block in others:
                 total = total + block(tiles, tiled_mask)
             x = tiling.join(total / self.kernels)
-        x = self.conv_post(F.leaky_relu(x, LAST_SLOPE) * mask)
-
-        bins = self.config.n_fft // 2 + 1
-        magnitude = torch.exp(x[:, :bins]).clamp(max=MAX_MAGNITUDE)
-        phase = torch.sin(x[:, bins:])
-        waveform = self.istft(magnitude, phase, mask)
-        return waveform.clamp(-self.config.audio_limit, self.config.audio_limit)
+        return self.conv_post(F.leaky_relu(x, LAST_SLOPE) * mask), mask
 
 
 def _with_cache(source: torch.Tensor, cached: torch.Tensor, length: torch.Tensor) -> torch.Tensor:

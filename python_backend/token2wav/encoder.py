@@ -14,17 +14,17 @@ from python_backend.token2wav.config import EncoderConfig
 from python_backend.token2wav.masks import valid_positions
 
 LAYER_NORM_EPS = 1e-12  # of the conformer blocks; the embeddings and the last norm use 1e-5
-QUERY_BLOCK = 256  # bounds the memory of the relative-position scores, which are otherwise [heads, T, 2T]
+QUERY_BLOCK = 64  # bounds the memory of the relative-position scores, which are otherwise [heads, T, 2T]
 
 
 def relative_positions(size: int, width: int, device: torch.device) -> torch.Tensor:
-    """Make the sinusoidal encodings of relative positions size - 1 … -(size - 1).
+    """Make the sinusoidal encodings of relative positions size, size - 1 … -(size - 1).
 
     Returns:
-        float32 [2 * size - 1, width], sine on even columns, cosine on odd ones (Vaswani et al., 2017).
+        float32 [2 * size, width], sine on even columns, cosine on odd ones (Vaswani et al., 2017).
     """
     frequency = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10000.0) / width))
-    distance = (size - 1) - torch.arange(2 * size - 1, device=device)
+    distance = size - torch.arange(2 * size, device=device)
     angle = distance[:, None].to(torch.float32) * frequency
     return torch.stack([torch.sin(angle), torch.cos(angle)], dim=-1).flatten(1)
 
@@ -43,13 +43,13 @@ class RelativeAttention(nn.Module):
         self.pos_bias_u = nn.Parameter(torch.zeros(heads, width // heads))
         self.pos_bias_v = nn.Parameter(torch.zeros(heads, width // heads))
 
-    def forward(self, x: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Attend from every position to the valid ones.
+    def forward(self, x: torch.Tensor, positions: torch.Tensor, closed: torch.Tensor | None) -> torch.Tensor:
+        """Attend from every position to those that are not closed.
 
         Args:
             x: [B, T, C].
-            positions: [2T - 1, C] of `relative_positions`.
-            valid: bool [B, T], False for padding.
+            positions: [2T, C] of `relative_positions`.
+            closed: [B, 1, 1, T], minus infinity for padding and zero elsewhere; None where there is no padding.
 
         Returns:
             [B, T, C].
@@ -57,10 +57,9 @@ class RelativeAttention(nn.Module):
         query = self._split(self.linear_q(x))
         key = self._split(self.linear_k(x))
         value = self._split(self.linear_v(x))
-        position = self._split(self.linear_pos(positions)[None])
+        position = self._split(self.linear_pos(positions)[None]).transpose(-2, -1)
         content_query = query + self.pos_bias_u[:, None]
-        position_query = query + self.pos_bias_v[:, None]
-        closed = torch.zeros_like(valid, dtype=x.dtype).masked_fill(~valid, -math.inf)[:, None, None, :]
+        position_query = (query + self.pos_bias_v[:, None]) / math.sqrt(query.shape[-1])
 
         # A traced graph holds no loop over a dynamic length: it takes all queries as one block.
         size = x.shape[1]
@@ -68,10 +67,9 @@ class RelativeAttention(nn.Module):
         outputs = []
         for start in range(0, size, size if tracing else QUERY_BLOCK):
             stop = size if tracing else min(start + QUERY_BLOCK, size)
-            # Query i and key j need row T - 1 - i + j, so a block of queries needs only T + block - 1 rows.
-            needed = position[:, :, size - stop : 2 * size - 1 - start]
-            scores = _align(position_query[:, :, start:stop] @ needed.transpose(-2, -1), size)
-            bias = scores / math.sqrt(query.shape[-1]) + closed
+            bias = _align(position_query[:, :, start:stop] @ position[..., size - stop : 2 * size - start], size)
+            if closed is not None:
+                bias = bias + closed
             outputs.append(F.scaled_dot_product_attention(content_query[:, :, start:stop], key, value, attn_mask=bias))
         attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         return self.linear_out(attended.transpose(1, 2).flatten(2))
@@ -81,17 +79,19 @@ class RelativeAttention(nn.Module):
 
 
 def _align(scores: torch.Tensor, keys: int) -> torch.Tensor:
-    """Turn columns of relative positions into columns of keys: row i starts one column earlier than row i - 1.
+    """Turn columns of relative positions into columns of keys, without a copy.
+
+    Key j of query i is in column Q - i + j. Read as one sequence from column Q on, rows of one column less put it into
+    column j.
 
     Args:
-        scores: [B, H, Q, keys + Q - 1]; key j of query i is in column Q - 1 - i + j.
+        scores: [B, H, Q, Q + keys].
 
     Returns:
         [B, H, Q, keys].
     """
-    batch, heads, queries, columns = scores.shape
-    padded = F.pad(scores, (1, 0)).reshape(batch, heads, columns + 1, queries)
-    return padded[:, :, 1:].reshape(batch, heads, queries, columns)[..., :keys]
+    batch, heads, queries, _ = scores.shape
+    return scores.flatten(2)[:, :, queries:].reshape(batch, heads, queries, -1)[..., :keys]
 
 
 class FeedForward(nn.Module):
@@ -118,9 +118,9 @@ class ConformerBlock(nn.Module):
         self.norm_mha = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
         self.norm_ff = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, positions: torch.Tensor, closed: torch.Tensor | None) -> torch.Tensor:
         """Map [B, T, C] to [B, T, C]."""
-        x = x + self.self_attn(self.norm_mha(x), positions, valid)
+        x = x + self.self_attn(self.norm_mha(x), positions, closed)
         return x + self.feed_forward(self.norm_ff(x))
 
 
@@ -202,7 +202,10 @@ class UpsampleEncoder(nn.Module):
 
     @staticmethod
     def _stage(blocks: nn.ModuleList, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        positions = relative_positions(x.shape[1], x.shape[2], x.device)
+        closed = None
+        if torch.onnx.is_in_onnx_export() or not bool(valid.all()):
+            closed = torch.zeros_like(valid, dtype=x.dtype).masked_fill(~valid, -math.inf)[:, None, None]
         for block in blocks:
-            x = block(x, positions, valid)
+            x = block(x, positions, closed)
         return x

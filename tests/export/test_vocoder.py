@@ -98,6 +98,9 @@ def test_golden_source_of_a_hand_made_f0(noise):
 def test_golden_spectra():
     source = GOLDEN["hz_source"][:, 0]
     assert_golden("golden_hift", "hz_source_stft", hift().stft(source, lengths(source.shape[1]))[:, :, 0])
+    spectrum, mask = hift().spectrum(GOLDEN["hz_mel"], lengths(GOLDEN["hz_mel"].shape[2]), source)
+    assert_golden("golden_hift", "hz_predecode", spectrum[:, :, 0])
+    assert mask.all()
 
 
 def test_a_padded_batch_gives_the_answers_of_each_row_alone(vocoder):

@@ -48,3 +48,11 @@ def test_broken_groups_and_too_many_are_refused(count):
 def test_prompt_frames_are_the_golden_ones(case):
     frames, wanted = GOLDEN["nearest_in_out"][case].tolist()
     np.testing.assert_array_equal(nearest_frames(frames, wanted), GOLDEN[f"nearest_{case:02d}_idx"])
+
+
+@pytest.mark.parametrize("case", ["t1", "t2"])
+def test_prompt_mel_is_aligned_as_the_original_aligns_it(case):
+    mels = arrays("golden_token2wav")
+    aligned = mels[f"{case}_prompt_feat_aligned"][0]
+    prompt = mels[f"{case}_prompt_feat"][0]
+    np.testing.assert_array_equal(prompt[nearest_frames(len(prompt), len(aligned))], aligned)
