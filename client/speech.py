@@ -1,6 +1,6 @@
 """What a speech model is asked and what it answers, free of any transport."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
@@ -86,17 +86,28 @@ async def run_passes(
     After a paralinguistic pass the recording speaks the new text, so that becomes the transcript of the next one.
     Counts and times of the passes add up.
     """
-    result = await synthesize(job)
-    prompt_tokens, generated_tokens, stage_ms = result.prompt_tokens, result.generated_tokens, dict(result.stage_ms)
+    results = [await synthesize(job)]
     for number in range(1, passes):
         spoken = job.text if job.mode == "paralinguistic" else job.prompt_text
         sampling = replace(job.sampling, seed=derived_seed(job.sampling.seed or 0, number))
-        result = await synthesize(replace(job, clip=result.clip, prompt_text=spoken, sampling=sampling))
-        prompt_tokens += result.prompt_tokens
-        generated_tokens += result.generated_tokens
+        again = replace(job, clip=results[-1].clip, prompt_text=spoken, sampling=sampling)
+        results.append(await synthesize(again))
+    return total(results)
+
+
+def total(results: Sequence[SpeechResult]) -> SpeechResult:
+    """Return the last of several results with the counts and times of all; cut if any of them was."""
+    stage_ms: dict[str, float] = {}
+    for result in results:
         for stage, spent in result.stage_ms.items():
             stage_ms[stage] = stage_ms.get(stage, 0.0) + spent
-    return replace(result, prompt_tokens=prompt_tokens, generated_tokens=generated_tokens, stage_ms=stage_ms)
+    return replace(
+        results[-1],
+        finish_reason="length" if any(result.finish_reason == "length" for result in results) else "stop",
+        prompt_tokens=sum(result.prompt_tokens for result in results),
+        generated_tokens=sum(result.generated_tokens for result in results),
+        stage_ms=stage_ms,
+    )
 
 
 def derived_seed(seed: int, number: int) -> int:

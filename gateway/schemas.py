@@ -83,7 +83,7 @@ class StepAudioOptions(WireModel):
     )
     intensity: float = Field(1.0, ge=0.1, le=3.0, description="Strength of an edit; 1 is the model's own.")
     n_edit_iter: int = Field(1, ge=1, le=4, description="Passes over the clip, each on the output of the one before.")
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Same seed, same speech.")
+    seed: int | None = Field(None, ge=0, le=2**53 - 1, description="Same seed, same speech.")
     temperature: float | None = Field(
         None, ge=0.0, le=2.0, description="Sampling temperature; the model's default is 0.7."
     )

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
     max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
     max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")
+    piece_seconds: float = Field(
+        20.0, ge=1, le=60, description="Longer texts are spoken in pieces of about this length and joined."
+    )
+    pieces_at_once: int = Field(4, ge=1, description="Pieces of one text that are spoken at the same time.")
     max_concurrent: int = Field(32, ge=1, description="Speech requests worked on at once; further ones wait.")
     max_waiting: int = Field(64, ge=0, description="Speech requests that may wait; further ones get 429.")
     request_timeout_seconds: float = Field(600.0, gt=0, description="A request not answered by then gets 504.")

@@ -3,18 +3,19 @@
 import asyncio
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import CapacityLimiter, to_thread
 
 from client.errors import SpeechError
-from client.speech import Clip, SpeechResult, run_passes
+from client.speech import Clip, SpeechJob, SpeechResult, derived_seed, run_passes, total
 from gateway.audio import resample
 from gateway.backend import Backend
 from gateway.encoding import encode
 from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
 from gateway.metrics import Metrics
 from gateway.permits import Permits
+from gateway.pieces import Piece, join, split
 from gateway.plan import Plan, make_plan
 from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
@@ -109,8 +110,11 @@ class SpeechService:
         )
 
     async def _run(self, plan: Plan, clip: Clip, variant: str) -> SpeechResult:
+        job = plan.job(clip, variant)
         try:
-            return await run_passes(self._backend.synthesize, plan.job(clip, variant), plan.passes)
+            if job.mode == "clone":
+                return await self._in_pieces(job)
+            return await run_passes(self._backend.synthesize, job, plan.passes)
         except SpeechError as error:
             names = {
                 "audio": plan.source.audio_param,
@@ -118,6 +122,27 @@ class SpeechService:
                 "prompt_text": plan.source.transcript_param,
             }
             raise from_backend(error, names) from error
+
+    async def _in_pieces(self, job: SpeechJob) -> SpeechResult:
+        """Speak a text, a long one in pieces side by side, each with a seed of its own."""
+        pieces = split(job.text, self._settings.piece_seconds)
+        if len(pieces) == 1:
+            return await self._backend.synthesize(job)
+        seed = job.sampling.seed or 0
+        turns = asyncio.Semaphore(self._settings.pieces_at_once)
+
+        async def speak(number: int, piece: Piece) -> SpeechResult:
+            own = replace(job.sampling, seed=derived_seed(seed, number) if number else seed)
+            async with turns:
+                return await self._backend.synthesize(replace(job, text=piece.text, sampling=own))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(speak(number, piece)) for number, piece in enumerate(pieces)]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        results = [task.result() for task in tasks]
+        return replace(total(results), clip=join([result.clip for result in results], pieces))
 
     async def _variant(self, plan: Plan) -> str:
         try:

@@ -1,0 +1,107 @@
+"""Long texts, cut where a speaker would breathe, and their speech put together again."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from client.speech import Clip
+from gateway.tags import DIALECT
+
+# Rough speaking rates, only to cut pieces of like length: about four Chinese characters or fifteen letters a second.
+_SECONDS_PER_CJK, _SECONDS_PER_OTHER = 0.25, 0.065
+_FIRST_CJK = "\u2e80"
+
+_CLOSING = "[\"'”’）)」』】]*"
+_PARAGRAPH = re.compile(r"\s*\n\s*")
+_SENTENCE = re.compile(rf"(?:[。！？!?；;…]+|\.+(?=\s|$|[\"'”’）)])){_CLOSING}\s*")
+_CLAUSE = re.compile(rf"[，,、：:—](?!\d){_CLOSING}\s*")
+_WORD = re.compile(r"\s+")
+_TAG = re.compile(r"\[[^\[\]]{1,40}\]")
+_DIALECT = re.compile(rf"\s*\[(?:{'|'.join(DIALECT)})\]", re.IGNORECASE)
+_PAUSES = ((_PARAGRAPH, 0.6), (_SENTENCE, 0.3), (_CLAUSE, 0.15))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text to speak in one go, and the seconds of silence that follow it."""
+
+    text: str
+    pause: float
+
+
+def speaking_seconds(text: str) -> float:
+    """Estimate how long `text` takes to say."""
+    chinese = sum(letter >= _FIRST_CJK for letter in text)
+    return chinese * _SECONDS_PER_CJK + (len(text) - chinese) * _SECONDS_PER_OTHER
+
+
+def split(text: str, max_seconds: float) -> list[Piece]:
+    """Cut `text` into pieces of at most about `max_seconds`.
+
+    Cuts lie between paragraphs or sentences, inside a long sentence between clauses, else between words. A tag in
+    brackets is never cut, and a dialect tag in front of the text goes in front of every piece.
+    """
+    if speaking_seconds(text) <= max_seconds:
+        return [Piece(text, 0.0)]
+    dialect = _DIALECT.match(text)
+    prefix = dialect[0].strip() if dialect else ""
+    pieces = [part for part in _packed(text[len(dialect[0]) if dialect else 0 :], max_seconds) if part.strip()]
+    pauses = [*map(_pause_after, pieces[:-1]), 0.0]
+    return [Piece(prefix + part.strip(), pause) for part, pause in zip(pieces, pauses, strict=True)]
+
+
+def join(clips: Sequence[Clip], pieces: Sequence[Piece]) -> Clip:
+    """Return the speech of all pieces, one after another with their pauses."""
+    rate = clips[0].sample_rate
+    parts = []
+    for clip, piece in zip(clips, pieces, strict=True):
+        parts += [clip.waveform, np.zeros(round(piece.pause * rate), np.float32)]
+    return Clip(np.concatenate(parts), rate)
+
+
+def _packed(text: str, max_seconds: float) -> Iterator[str]:
+    """Give neighbouring parts together as long as they fit; parts too long for that are cut finer first."""
+    held = ""
+    for part in _parts(text, max_seconds, (_PARAGRAPH, _SENTENCE, _CLAUSE, _WORD)):
+        if held.strip() and (speaking_seconds(held + part) > max_seconds):
+            yield held
+            held = ""
+        held += part
+    yield held
+
+
+def _parts(text: str, max_seconds: float, boundaries: Sequence[re.Pattern[str]]) -> Iterator[str]:
+    if not boundaries:
+        yield from _by_force(text, max_seconds)
+        return
+    start = 0
+    for end in [*_ends(text, boundaries[0]), len(text)]:
+        part = text[start:end]
+        start = end
+        if speaking_seconds(part) <= max_seconds:
+            yield part
+        else:
+            yield from _parts(part, max_seconds, boundaries[1:])
+
+
+def _ends(text: str, boundary: re.Pattern[str]) -> list[int]:
+    tags = [tag.span() for tag in _TAG.finditer(text)]
+    ends = [found.end() for found in boundary.finditer(text)]
+    return [end for end in ends if not any(first < end < last for first, last in tags)]
+
+
+def _by_force(text: str, max_seconds: float) -> Iterator[str]:
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or speaking_seconds(text[start : end + 1]) > max_seconds:
+            yield text[start:end]
+            start = end
+
+
+def _pause_after(part: str) -> float:
+    for boundary, seconds in _PAUSES:
+        if any(found.end() == len(part) for found in boundary.finditer(part)):
+            return seconds
+    return 0.0
