@@ -69,8 +69,9 @@ def main(
     if problems or home is None:
         raise typer.Exit(1)
     supervisor = Supervisor(settings, home)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: supervisor.request_stop())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup
+            signal.signal(number, lambda *_: supervisor.request_stop())
     raise typer.Exit(supervisor.run())
 
 

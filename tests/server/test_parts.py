@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from server.console import say
 from server.process import Child, processes
 from server.recovery import GiveUp, Patience, is_engine
 from server.shared_memory import Prefix, remove_litter
@@ -171,3 +172,11 @@ def test_patience_starts_anew_after_a_calm_spell_only():
     patience.recovered(12.0)
     assert patience.failed("x", 30.0) == 0, "it ran for 18 s"
     assert patience.failed("x", 60.0) == 1, "it did not come up in between"
+
+
+def test_a_listener_that_went_away_stops_nothing(monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    say("anybody?")
