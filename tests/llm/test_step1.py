@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.plain_step1 import PlainDecoder
 from python_backend.llm import alibi, weights
 from python_backend.llm.config import Step1Config
 from python_backend.llm.engine import Engine
@@ -152,3 +153,11 @@ def test_bfloat16_stays_close_to_float32(arrays):
     assert (
         np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.06
     )  # eight bits of mantissa through three layers
+
+
+def test_the_plain_decoder_of_the_benchmark_computes_the_same(golden_model, arrays):
+    plain = PlainDecoder(golden_model)
+    ids = arrays["ids_64"].tolist()
+    with torch.inference_mode():
+        found = [plain.logits(ids[:60]), *(plain.logits([token]) for token in ids[60:])]
+    np.testing.assert_allclose(torch.stack(found).numpy(), arrays["logits_64"][59:], atol=1e-3, rtol=0)
