@@ -105,6 +105,12 @@ def _prompt_text(clip: Path) -> str:
     return next((entry["prompt_text"] for entry in listed if entry["id"] == clip.stem), "")
 
 
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
 @contextmanager
 def _server(url: str) -> Iterator[str]:
     """Yield the address of the server at `url`, or of one started for the time being when nothing answers there."""
@@ -122,7 +128,9 @@ def _server(url: str) -> Iterator[str]:
         if "ready after" in line:
             up.set()
 
-    command = [sys.executable, "-m", "server", "--no-gateway", "--triton-grpc-port", port]
+    http, metrics = _free_port(), _free_port()
+    ports = ["--triton-grpc-port", port, "--triton-http-port", http, "--triton-metrics-port", metrics]
+    command = [sys.executable, "-m", "server", "--no-gateway", *ports]
     server = Child(command, os.environ, read)
     try:
         while not up.wait(0.2):

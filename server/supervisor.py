@@ -146,8 +146,8 @@ class Supervisor:
         while not self._stop.wait(WATCH_INTERVAL):
             if self._triton.exit_code is not None:
                 self._restart_triton(f"tritonserver ended with code {self._triton.exit_code}")
-            for model in sorted(self._stubs.lost()):
-                self._repair(model)
+            elif lost := self._stubs.lost():
+                self._repair(lost)
             if time.monotonic() >= next_live:
                 live_failures = 0 if self._triton.control.live() else live_failures + 1
                 next_live = time.monotonic() + LIVE_INTERVAL
@@ -158,22 +158,22 @@ class Supervisor:
                 self._restart_gateway(f"the gateway ended with code {self._gateway.exit_code}")
         raise Interrupted
 
-    def _repair(self, model: str) -> None:
+    def _repair(self, lost: set[str]) -> None:
         control = self._triton.control
         try:
-            if control.state(model) != "READY":
-                return  # someone unloaded it on purpose, so its process was to end
-            if is_engine(model):
-                self._restart_triton(f"the process of {model} died, and its callers with it")
+            # A model that someone unloaded on purpose was to lose its process.
+            dead = sorted(model for model in lost if control.state(model) == "READY")
+            if engines := [model for model in dead if is_engine(model)]:
+                self._restart_triton(f"the process of {', '.join(engines)} died, and its callers with it")
                 return
-            say(f"the process of {model} died: loading it anew")
-            if reload(control, model):
+            for model in dead:
+                say(f"the process of {model} died: loading it anew")
+                if not reload(control, model):
+                    self._restart_triton(f"{model} died with requests that Triton still waits for")
+                    return
                 say(f"{model} is back")
-                return
-            reason = f"{model} died with requests that Triton still waits for"
         except TritonError as error:
-            reason = f"{model} could not be replaced: {error}"
-        self._restart_triton(reason)
+            self._restart_triton(f"the process of {', '.join(sorted(lost))} died: {error}")
 
     def _restart_triton(self, reason: str) -> None:
         started = time.monotonic()

@@ -135,6 +135,15 @@ def test_callers_of_a_stateless_model_that_dies_do_not_hang_either(launch, calle
     wait_for(lambda: serves(server, called), 15, "service")
 
 
+def test_models_that_die_together_are_one_failure(launch):
+    server = launch()
+    for pid in [stub(server, model) for model in ("echo", "hold", "llm_toy")]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: any("serving again" in line for line in server.log), 15, "the restart")
+    assert serves(server, "chain")
+    assert sum("restarting" in line for line in server.log) == 1
+
+
 def test_a_killed_tritonserver_comes_back(launch):
     server = launch()
     os.kill(family(server)[0].pid, signal.SIGKILL)
