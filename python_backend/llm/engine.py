@@ -15,6 +15,8 @@ from python_backend.llm.sequence import Sequence
 
 log = logging.getLogger(__name__)
 
+STOPPED = "the language model has stopped"
+
 
 class Engine:
     """Runs generations on one model, as many at once as the cache has slots.
@@ -45,12 +47,12 @@ class Engine:
         """Queue a generation; its events, the last one `Finished` or `Failed`, go to `emit`.
 
         Raises:
-            Unavailable: the queue is full, or the engine is shutting down.
+            Unavailable: the queue is full, or the engine has stopped.
         """
         sequence = Sequence(generation, self.measures.watch(emit))
         with self._changed:
             if self._closing:
-                raise Unavailable("the language model is shutting down")
+                raise Unavailable(STOPPED)
             self._scheduler.add(sequence)
             sequence.cancelled = self._early.take(generation.cancel_id)
             self._changed.notify()
@@ -96,12 +98,23 @@ class Engine:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception:  # nobody may wait for an answer that cannot come
+            log.exception("the engine has failed")
+        with self._changed:
+            self._closing = True
+            left = (*self._scheduler.running, *self._scheduler.waiting)
+        for sequence in left:
+            self._fail(sequence, Unavailable(STOPPED))
+
+    def _loop(self) -> None:
         scheduler = self._scheduler
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: scheduler.waiting or scheduler.running or self._closing)
                 if self._closing:
-                    break
+                    return
                 lost = scheduler.lost()
             for sequence, error in lost:
                 self._fail(sequence, error)
@@ -112,8 +125,6 @@ class Engine:
             self._decode()
             with self._changed:
                 scheduler.release()
-        for sequence in (*scheduler.running, *scheduler.waiting):
-            self._fail(sequence, Unavailable("the language model is shutting down"))
 
     def _prefill_one(self) -> None:
         sequence = next((s for s in self._scheduler.running if not s.prefilled), None)
@@ -121,7 +132,7 @@ class Engine:
             try:
                 self._prefiller.advance(sequence)
             except Exception as error:
-                self._fail(sequence, error)
+                self._fail_running(sequence, error)
 
     def _decode(self) -> None:
         batch = [sequence for sequence in self._scheduler.running if sequence.generated and not sequence.done]
@@ -131,13 +142,17 @@ class Engine:
             chosen = self._runner.decode(batch)
         except Exception as error:
             for sequence in batch:
-                self._fail(sequence, error)
+                self._fail_running(sequence, error)
             return
         for sequence, token in zip(batch, chosen, strict=True):
             try:
                 sequence.accept(token)
             except Exception as error:
-                self._fail(sequence, error)
+                self._fail_running(sequence, error)
+
+    def _fail_running(self, sequence: Sequence, error: Exception) -> None:
+        self._fail(sequence, error)
+        self._runner.clear(sequence.slot)
 
     @staticmethod
     def _fail(sequence: Sequence, error: Exception) -> None:

@@ -50,8 +50,14 @@ class Runner:
         """Compute prompt ids at positions `start` … and return the last one's hidden state [1, hidden]."""
         end = start + len(ids)
         batch = torch.tensor([ids, tuple(range(start, end))], device=self.model.device)
-        hidden: torch.Tensor = self.model(batch[:1], batch[1:], self.cache, slot, end)
+        hidden: torch.Tensor = self.model(batch[:1], batch[1:], self.cache, slot, _padded(end))
         return hidden[:, -1]
+
+    @torch.inference_mode()
+    def clear(self, slot: int) -> None:
+        """Forget what a failed request left: masked keys are multiplied by zero, which does not remove a NaN."""
+        self.cache.keys[:, slot] = 0
+        self.cache.values[:, slot] = 0
 
     @torch.inference_mode()
     def decode(self, sequences: list[Sequence]) -> list[int]:
@@ -71,12 +77,15 @@ class Runner:
 
     @torch.inference_mode()
     def choose(self, hidden: torch.Tensor, rows: list[Sequence | None]) -> list[int]:
-        """Choose the next id of each row of hidden states [rows, hidden]; rows without a sequence give any id."""
+        """Choose the next id of each row of hidden states [rows, hidden].
+
+        Rows without a sequence give any id; rows whose logits are not numbers give -1.
+        """
         ids = torch.zeros(len(rows), dtype=torch.int64, device=hidden.device)
         constrained = [row is not None and row.generation.sampling.grammar for row in rows]
         if any(constrained):
             picked = sampling.sample(self._audio_logits(hidden, rows), self._draws(rows, constrained, self._offset))
-            ids = torch.where(picked == grammar.STOP, self._stop, picked + self._offset)
+            ids = torch.where(picked == grammar.STOP, self._stop, picked + self._offset).masked_fill(picked < 0, -1)
         free = [row is not None and not row.generation.sampling.grammar for row in rows]
         if any(free):
             picked = sampling.sample(self.model.lm_head(hidden), self._draws(rows, free, 0))

@@ -77,7 +77,7 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         logits: [batch, columns]; -inf in columns that cannot be.
 
     Returns:
-        int64 [batch].
+        int64 [batch]; -1 where a row's logits are not numbers.
     """
     logits = logits.float()
     banned = [(row, draw.banned) for row, draw in enumerate(draws) if draw.banned is not None]
@@ -86,6 +86,7 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         logits = logits.clone()
         logits[list(rows), list(columns)] = -torch.inf
     peak, greedy = logits.max(-1)
+    greedy = greedy.masked_fill(~peak.isfinite(), -1)
     if all(draw.sampling.temperature == 0 for draw in draws):
         return greedy
 
@@ -100,7 +101,8 @@ def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
         scaled = _keep_likely(scaled, draws)
     cumulative = scaled.exp().cumsum(-1, dtype=torch.float64)
     chosen = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
-    return torch.where(temperature[:, 0] == 0, greedy, chosen.clamp(max=logits.shape[-1] - 1))
+    chosen = chosen.clamp(max=logits.shape[-1] - 1)
+    return torch.where((temperature[:, 0] == 0) | (greedy < 0), greedy, chosen)
 
 
 def _keep_likely(scaled: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:

@@ -73,8 +73,11 @@ class Sequence:
         """Take the next id, hand on what is complete, and finish where it ends the answer.
 
         Raises:
-            RequestError: without the grammar, the model left the pattern of speech or said nothing.
+            RequestError: the model's output is not a number; or, without the grammar, it left the pattern of speech or
+                said nothing.
         """
+        if token < 0:
+            raise RequestError("the model's output is not a number")
         if not self.generated:
             self._first_token = time.perf_counter()
         self.generated.append(token)

@@ -198,6 +198,27 @@ def test_a_receiver_that_raises_takes_nobody_with_it(make_engine, generation):
     assert idle(engine)
 
 
+def test_what_is_not_a_number_stays_with_its_request(make_engine, generation, monkeypatch):
+    engine = make_engine(slots=2)
+    expected = run(engine, generation(seed=1, max_tokens=60))
+    prefill = engine._runner.prefill
+
+    def poisoned(slot, ids, start):
+        hidden = prefill(slot, ids, start)
+        if len(ids) > 20:
+            engine._runner.cache.values[:, slot] = float("nan")
+            hidden = hidden * float("nan")
+        return hidden
+
+    monkeypatch.setattr(engine._runner, "prefill", poisoned)
+    for _ in range(3):
+        good, bad = Receiver(), Receiver()
+        engine.submit(generation(prompt="far too many words for this one " * 4), bad)
+        engine.submit(generation(seed=1, max_tokens=60), good)
+        assert "not a number" in str(bad.end().error)
+        assert good.result() == expected[0]
+
+
 def test_a_failing_step_fails_its_batch_and_the_engine_goes_on(make_engine, generation, monkeypatch):
     engine = make_engine()
     expected = run(engine, generation())
@@ -221,7 +242,23 @@ def test_closing_answers_everybody(make_engine, generation):
     threading.Timer(0.1, engine.close).start()
     assert all(isinstance(receiver.end().error, Unavailable) for receiver in receivers)
     engine.close()
-    with pytest.raises(Unavailable, match="shutting down"):
+    with pytest.raises(Unavailable, match="has stopped"):
+        engine.submit(generation(), Receiver())
+
+
+def test_an_engine_that_breaks_leaves_nobody_waiting(make_engine, generation, monkeypatch):
+    engine = make_engine(slots=1)
+    receivers = [Receiver() for _ in range(2)]
+    for receiver in receivers:
+        engine.submit(generation(max_tokens=900), receiver)
+    assert receivers[0].started.wait(10)
+
+    def broken():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(engine._scheduler, "release", broken)
+    assert all(isinstance(receiver.end().error, Unavailable) for receiver in receivers)
+    with pytest.raises(Unavailable, match="has stopped"):
         engine.submit(generation(), Receiver())
 
 

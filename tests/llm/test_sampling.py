@@ -65,6 +65,14 @@ def test_impossible_columns_are_never_chosen():
     assert edges.tolist() == [1, 3]
 
 
+def test_what_is_not_a_number_is_reported_for_its_row_alone():
+    logits = torch.tensor([LOGITS, [np.nan, *LOGITS[1:]], [-np.inf] * 6, LOGITS])
+    for temperature in (0.0, 0.7):
+        found = sample(logits, [Draw(Sampling(temperature=temperature), 0.5)] * 4).tolist()
+        assert found[1:3] == [-1, -1]
+        assert found[0] == found[3] >= 0
+
+
 def test_a_banned_column_is_not_chosen():
     logits = torch.tensor([LOGITS] * 2)
     found = sample(logits, [Draw(Sampling(temperature=0), 0.0, 2), Draw(Sampling(temperature=0), 0.0)])
