@@ -13,6 +13,10 @@ from client.speech import Clip
 AudioFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm"]
 
 
+# Reproducible files, and every packet handed on at once.
+_CONTAINER_OPTIONS = {"fflags": "+bitexact", "flush_packets": "1"}
+
+
 class Writable(Protocol):
     """Takes bytes; a `seek` method is optional."""
 
@@ -68,7 +72,7 @@ class Encoder:
     def __init__(self, audio_format: AudioFormat, rate: int, file: Writable):
         codec = CODECS[audio_format]
         self._rate = rate
-        self._container = av.open(file, "w", format=codec.muxer, container_options={"fflags": "+bitexact"})
+        self._container = av.open(file, "w", format=codec.muxer, container_options=_CONTAINER_OPTIONS)
         track = self._container.add_stream(codec.encoder, rate=rate, layout="mono", options=codec.options)
         self._track = cast(av.AudioStream, track)
         if codec.bit_rate:
@@ -84,3 +88,39 @@ class Encoder:
         """Write what the codec still holds and the end of the file."""
         self._container.mux(self._track.encode(None))
         self._container.close()
+
+
+class StreamEncoder:
+    """Gives one file piece by piece; its lengths stay open-ended.
+
+    Args:
+        rate: Hz of what will be written.
+    """
+
+    def __init__(self, audio_format: AudioFormat, rate: int):
+        self._sink = _Sink()
+        self._encoder = Encoder(audio_format, rate, self._sink)
+
+    def write(self, waveform: NDArray[np.float32]) -> bytes:
+        """Return what encoding samples [N] gives so far."""
+        self._encoder.write(waveform)
+        return self._sink.take()
+
+    def close(self) -> bytes:
+        """Return the end of the file."""
+        self._encoder.close()
+        return self._sink.take()
+
+
+class _Sink:
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def write(self, data: bytes, /) -> int:
+        self._bytes += data
+        return len(data)
+
+    def take(self) -> bytes:
+        taken = bytes(self._bytes)
+        self._bytes.clear()
+        return taken

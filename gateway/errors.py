@@ -206,8 +206,8 @@ def from_validation(errors: Sequence[Any]) -> ApiError:
     return InvalidValue(f"{param}: {problem}" if param else problem, param=param)
 
 
-def response(error: HTTPException) -> JSONResponse:
-    """Return the envelope that the official SDK and older clients (`detail`) read."""
+def envelope(error: HTTPException) -> dict[str, Any]:
+    """Return the body that the official SDK (`error`) and older clients (`detail`) read."""
     message = _printable(error.message if isinstance(error, ApiError) else str(error.detail))
     param = getattr(error, "param", None)
     if error.status_code == 503:
@@ -224,7 +224,12 @@ def response(error: HTTPException) -> JSONResponse:
         "param": param and _printable(param),
         "code": getattr(error, "code", None),
     }
-    return JSONResponse({"error": body, "detail": message}, error.status_code, error.headers)
+    return {"error": body, "detail": message}
+
+
+def response(error: HTTPException) -> JSONResponse:
+    """Return the answer that tells of `error`."""
+    return JSONResponse(envelope(error), error.status_code, error.headers)
 
 
 def _printable(text: str) -> str:

@@ -52,13 +52,10 @@ def split(text: str, max_seconds: float) -> list[Piece]:
     return [Piece(prefix + part.strip(), pause) for part, pause in zip(pieces, pauses, strict=True)]
 
 
-def join(clips: Sequence[Clip], pieces: Sequence[Piece]) -> Clip:
-    """Return the speech of all pieces, one after another with their pauses."""
-    rate = clips[0].sample_rate
-    parts = []
-    for clip, piece in zip(clips, pieces, strict=True):
-        parts += [clip.waveform, np.zeros(round(piece.pause * rate), np.float32)]
-    return Clip(np.concatenate(parts), rate)
+def with_pause(clip: Clip, piece: Piece) -> Clip:
+    """Return the speech of `piece` with the silence that follows it."""
+    silence = np.zeros(round(piece.pause * clip.sample_rate), np.float32)
+    return Clip(np.concatenate([clip.waveform, silence]), clip.sample_rate)
 
 
 def _packed(text: str, max_seconds: float) -> Iterator[str]:

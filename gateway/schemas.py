@@ -110,7 +110,7 @@ class SpeechRequest(WireModel):
     instructions: str | None = Field(
         None, max_length=4096, description="Accepted and not used, which a warning header says."
     )
-    stream: bool = Field(False, description="Accepted; the answer comes when it is complete.")
+    stream: bool = Field(False, description="Send audio while it is made; lengths in its header are then open-ended.")
     stream_format: Literal["audio", "sse"] = Field("audio", description="Plain audio, or server-sent events.")
     metadata: Metadata | None = Field(None, description="Echoed as `x-metadata-<key>` headers.")
     step_audio: StepAudioOptions | None = Field(None, description="Step-Audio-EditX's own options.")

@@ -3,47 +3,47 @@
 import asyncio
 import os
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from client.errors import SpeechError
 from client.speech import Clip, SpeechJob, SpeechResult, derived_seed, run_passes, total
 from gateway.audio import resample
 from gateway.backend import Backend
-from gateway.encoding import encode
+from gateway.encoding import StreamEncoder, encode
 from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
 from gateway.metrics import Metrics
 from gateway.permits import Permits
-from gateway.pieces import Piece, join, split
+from gateway.pieces import Piece, split, with_pause
 from gateway.plan import Plan, make_plan
 from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
+from gateway.streaming import ByteStream
 from gateway.stretch import stretch
 from gateway.voices import VoiceLibrary
 
 OUTPUT_RATE = 24_000
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spoken:
-    """A finished answer.
+    """An answer.
 
     Attributes:
-        body: the file in `plan.audio_format`.
-        seconds: length of the speech.
-        variant: the weights that spoke, `None` where no model was needed.
+        variant: the weights that speak, `None` where no model is needed.
+        body: the whole file, or its bytes as they are made.
+        result: counts and times; of a stream, once it has ended.
     """
 
     plan: Plan
-    body: bytes
-    seconds: float
     variant: str | None
-    warnings: list[str]
-    prompt_tokens: int
-    generated_tokens: int
-    stage_ms: dict[str, float]
+    body: bytes | ByteStream
+    result: SpeechResult | None = None
 
 
 class SpeechService:
@@ -63,7 +63,7 @@ class SpeechService:
         metrics.watch("waiting_requests", "Speech requests waiting for their turn.", lambda: self._permits.waiting)
 
     async def speak(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
-        """Serve one request.
+        """Serve one request with a whole file.
 
         Args:
             request: the JSON part.
@@ -73,61 +73,87 @@ class SpeechService:
             ApiError: it is refused, or failed.
         """
         plan = make_plan(request, upload, self._voices, self._settings.max_input_chars)
+        started = time.perf_counter()
+        async with self._taken_on():
+            variant = await self._variant(plan)
+            results = [result async for result in self._results(plan, variant)]
+            whole = np.concatenate([result.clip.waveform for result in results])
+            result = replace(total(results), clip=Clip(whole, results[0].clip.sample_rate))
+            generated = time.perf_counter()
+            body, clip = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
+        result.stage_ms["write"] = (time.perf_counter() - generated) * 1000
+        self._count(plan, result, clip.seconds, started, time.perf_counter())
+        return Spoken(plan, variant, body, result)
+
+    async def stream(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
+        """Serve one request with audio as it is made; returns when the first is there.
+
+        Args:
+            request: the JSON part.
+            upload: a clip that came beside it, for the side its mode reads.
+
+        Raises:
+            ApiError: it is refused, or failed before any audio; later failures end the stream with one.
+        """
+        plan = make_plan(request, upload, self._voices, self._settings.max_input_chars)
+        body = ByteStream()
+        spoken = Spoken(plan, None, body)
+        await body.start(self._stream(spoken, body))
+        return spoken
+
+    async def _stream(self, spoken: Spoken, body: ByteStream) -> None:
+        plan, seconds = spoken.plan, 0.0
+        results: list[SpeechResult] = []
+        started = first = time.perf_counter()
+        async with self._taken_on():
+            spoken.variant = await self._variant(plan)
+            encoder = StreamEncoder(plan.audio_format, OUTPUT_RATE)
+            async with aclosing(self._results(plan, spoken.variant)) as parts:
+                async for result in parts:
+                    speech = await to_thread.run_sync(self._in_tempo, plan, result.clip, limiter=self._workers)
+                    body.put(await to_thread.run_sync(encoder.write, speech.waveform, limiter=self._workers))
+                    first = first if results else time.perf_counter()
+                    results.append(result)
+                    seconds += speech.seconds
+            body.put(await to_thread.run_sync(encoder.close, limiter=self._workers))
+        spoken.result = total(results)
+        self._count(plan, spoken.result, seconds, started, first)
+
+    @asynccontextmanager
+    async def _taken_on(self) -> AsyncIterator[None]:
+        """Hold a permit, for as long as a request may last."""
         seconds = self._settings.request_timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
-                started = time.perf_counter()
-                async with self._permits.one():
-                    spoken = await self._carry_out(plan)
-                spent = time.perf_counter() - started
-                self._metrics.speech(request.options.mode, spent, spoken.seconds, spent, spoken.stage_ms)
-                return spoken
+            async with asyncio.timeout(seconds), self._permits.one():
+                yield
         except TimeoutError:
             raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
 
-    async def _carry_out(self, plan: Plan) -> Spoken:
-        variant = await self._variant(plan) if plan.passes else None
+    async def _results(self, plan: Plan, variant: str | None) -> AsyncGenerator[SpeechResult, None]:
+        """Give the speech in its parts: several for a long text, one for everything else."""
         started = time.perf_counter()
         clip = await self._recordings.read(plan.source, self._settings.max_clip_seconds)
-        read = time.perf_counter()
+        read_ms = {"read": (time.perf_counter() - started) * 1000}
         if variant is None:
-            result = SpeechResult(clip, "stop", 0, 0, {})
-        else:
-            result = await self._run(plan, clip, variant)
-        generated = time.perf_counter()
-        body, seconds = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
-        read_ms, write_ms = (read - started) * 1000, (time.perf_counter() - generated) * 1000
-        cut = ["the speech was cut where its token budget ended"] if result.finish_reason == "length" else []
-        return Spoken(
-            plan=plan,
-            body=body,
-            seconds=seconds,
-            variant=variant,
-            warnings=plan.warnings + cut,
-            prompt_tokens=result.prompt_tokens,
-            generated_tokens=result.generated_tokens,
-            stage_ms={"read": read_ms, **result.stage_ms, "write": write_ms},
-        )
-
-    async def _run(self, plan: Plan, clip: Clip, variant: str) -> SpeechResult:
+            yield SpeechResult(clip, "stop", 0, 0, read_ms)
+            return
         job = plan.job(clip, variant)
+        pieces = split(job.text, self._settings.piece_seconds) if job.mode == "clone" else []
         try:
-            if job.mode == "clone":
-                return await self._in_pieces(job)
-            return await run_passes(self._backend.synthesize, job, plan.passes)
+            if len(pieces) > 1:
+                async with aclosing(self._in_pieces(job, pieces)) as parts:
+                    async for result in parts:
+                        yield replace(result, stage_ms=read_ms | result.stage_ms)
+                        read_ms = {}
+            else:
+                result = await run_passes(self._backend.synthesize, job, plan.passes)
+                yield replace(result, stage_ms=read_ms | result.stage_ms)
         except SpeechError as error:
-            names = {
-                "audio": plan.source.audio_param,
-                "text": "input",
-                "prompt_text": plan.source.transcript_param,
-            }
-            raise from_backend(error, names) from error
+            params = {"audio": plan.source.audio_param, "text": "input", "prompt_text": plan.source.transcript_param}
+            raise from_backend(error, params) from error
 
-    async def _in_pieces(self, job: SpeechJob) -> SpeechResult:
-        """Speak a text, a long one in pieces side by side, each with a seed of its own."""
-        pieces = split(job.text, self._settings.piece_seconds)
-        if len(pieces) == 1:
-            return await self._backend.synthesize(job)
+    async def _in_pieces(self, job: SpeechJob, pieces: list[Piece]) -> AsyncGenerator[SpeechResult, None]:
+        """Speak pieces side by side, each with a seed of its own, and give them in order with their pauses."""
         seed = job.sampling.seed or 0
         turns = asyncio.Semaphore(self._settings.pieces_at_once)
 
@@ -136,15 +162,20 @@ class SpeechService:
             async with turns:
                 return await self._backend.synthesize(replace(job, text=piece.text, sampling=own))
 
+        tasks = [asyncio.create_task(speak(number, piece)) for number, piece in enumerate(pieces)]
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(speak(number, piece)) for number, piece in enumerate(pieces)]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        results = [task.result() for task in tasks]
-        return replace(total(results), clip=join([result.clip for result in results], pieces))
+            for task, piece in zip(tasks, pieces, strict=True):
+                result = await task
+                yield replace(result, clip=with_pause(result.clip, piece))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _variant(self, plan: Plan) -> str:
+    async def _variant(self, plan: Plan) -> str | None:
+        """Return which weights shall speak."""
+        if not plan.passes:
+            return None
         try:
             loaded = await self._backend.variants()
         except SpeechError as error:
@@ -161,7 +192,14 @@ class SpeechService:
             )
         return wanted
 
+    def _count(self, plan: Plan, result: SpeechResult, seconds: float, started: float, first: float) -> None:
+        spent = time.perf_counter() - started
+        self._metrics.speech(plan.request.options.mode, spent, seconds, first - started, result.stage_ms)
+
     @staticmethod
-    def _finish(plan: Plan, clip: Clip) -> tuple[bytes, float]:
-        speech = stretch(resample(clip, OUTPUT_RATE), plan.tempo)
-        return encode(speech, plan.audio_format), speech.seconds
+    def _in_tempo(plan: Plan, clip: Clip) -> Clip:
+        return stretch(resample(clip, OUTPUT_RATE), plan.tempo)
+
+    def _finish(self, plan: Plan, clip: Clip) -> tuple[bytes, Clip]:
+        speech = self._in_tempo(plan, clip)
+        return encode(speech, plan.audio_format), speech

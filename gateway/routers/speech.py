@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, File, Form, Request, Response, UploadFile
@@ -11,12 +12,13 @@ from pydantic import ValidationError
 
 from gateway.disconnect import CallerGone, unless_gone
 from gateway.encoding import CODECS
-from gateway.errors import InvalidJson, from_validation
+from gateway.errors import ApiError, InvalidJson, envelope, from_validation
 from gateway.headers import field_value, metadata_headers, server_timing
 from gateway.openapi import SPEECH_EXAMPLES
 from gateway.routers.documented import errors
 from gateway.schemas import SpeechRequest
 from gateway.speech import OUTPUT_RATE, SpeechService, Spoken
+from gateway.streaming import ByteStream
 
 _EVENT_BYTES = 16 * 1024
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -35,8 +37,9 @@ def router(service: SpeechService) -> APIRouter:
 
     async def answer(request: Request, body: SpeechRequest, upload: bytes | None) -> Response:
         echoed = metadata_headers(body.metadata or {})
+        serve = service.stream if body.stream or body.stream_format == "sse" else service.speak
         try:
-            return _answer(await unless_gone(request, service.speak(body, upload)), echoed)
+            return _answer(await unless_gone(request, serve(body, upload)), echoed)
         except CallerGone:
             return Response(status_code=499)
 
@@ -76,31 +79,37 @@ def _parse_payload(text: str) -> SpeechRequest:
 
 
 def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
-    asked = spoken.plan.request
-    headers = {
-        "X-StepAudio-Model": asked.model,
-        "X-StepAudio-Sample-Rate": str(OUTPUT_RATE),
-        "Server-Timing": server_timing(spoken.stage_ms),
-        **echoed,
-    }
+    asked, warnings, result = spoken.plan.request, list(spoken.plan.warnings), spoken.result
+    headers = {"X-StepAudio-Model": asked.model, "X-StepAudio-Sample-Rate": str(OUTPUT_RATE), **echoed}
     if spoken.variant:
         headers["X-StepAudio-Variant"] = spoken.variant
-    if spoken.warnings:
-        headers["X-StepAudio-Warning"] = field_value("; ".join(spoken.warnings))
+    if result:
+        headers["Server-Timing"] = server_timing(result.stage_ms)
+        if result.finish_reason == "length":
+            warnings.append("the speech was cut where its token budget ended")
+    if warnings:
+        headers["X-StepAudio-Warning"] = field_value("; ".join(warnings))
+    content_type = CODECS[spoken.plan.audio_format].content_type
+    if isinstance(spoken.body, bytes):
+        return Response(spoken.body, media_type=content_type, headers=headers)
     if asked.stream_format == "sse":
-        return StreamingResponse(_events(spoken), media_type="text/event-stream", headers=headers)
-    return Response(spoken.body, media_type=CODECS[spoken.plan.audio_format].content_type, headers=headers)
+        return StreamingResponse(_events(spoken, spoken.body), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(aiter(spoken.body), media_type=content_type, headers=headers)
 
 
-def _events(spoken: Spoken) -> Iterator[str]:
-    for start in range(0, len(spoken.body), _EVENT_BYTES):
-        piece = base64.b64encode(spoken.body[start : start + _EVENT_BYTES]).decode()
-        yield _event({"type": "speech.audio.delta", "audio": piece})
-    usage = {
-        "input_tokens": spoken.prompt_tokens,
-        "output_tokens": spoken.generated_tokens,
-        "total_tokens": spoken.prompt_tokens + spoken.generated_tokens,
-    }
+async def _events(spoken: Spoken, body: ByteStream) -> AsyncIterator[str]:
+    try:
+        async with aclosing(aiter(body)) as chunks:
+            async for chunk in chunks:
+                for start in range(0, len(chunk), _EVENT_BYTES):
+                    piece = base64.b64encode(chunk[start : start + _EVENT_BYTES]).decode()
+                    yield _event({"type": "speech.audio.delta", "audio": piece})
+    except ApiError as error:
+        yield _event(envelope(error))
+        return
+    result = spoken.result
+    counts = (result.prompt_tokens, result.generated_tokens) if result else (0, 0)
+    usage = {"input_tokens": counts[0], "output_tokens": counts[1], "total_tokens": sum(counts)}
     yield _event({"type": "speech.audio.done", "usage": usage})
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from client.errors import ModelFailed
 from client.speech import Clip, SpeechJob, SpeechResult, derived_seed
 from gateway.app import create_app
-from gateway.pieces import Piece, join, speaking_seconds, split
+from gateway.pieces import Piece, speaking_seconds, split, with_pause
 from gateway.settings import Settings
 from tests.gateway.conftest import SECONDS, FakeBackend
 from tests.gateway.helpers import SPEECH, assert_error, wav_seconds
@@ -62,10 +62,9 @@ def test_nothing_is_lost_and_nothing_is_too_long(text: str, seconds: float) -> N
         assert pieces[-1].pause == 0.0
 
 
-def test_speech_is_joined_with_its_pauses() -> None:
-    clips = [Clip(np.full(100, value, np.float32), 1000) for value in (0.1, 0.2)]
-    joined = join(clips, [Piece("a", 0.05), Piece("b", 0.0)])
-    np.testing.assert_array_equal(joined.waveform, np.repeat(np.float32([0.1, 0, 0.2]), [100, 50, 100]))
+def test_speech_gets_its_pause() -> None:
+    spoken = with_pause(Clip(np.full(100, 0.1, np.float32), 1000), Piece("a", 0.05))
+    np.testing.assert_array_equal(spoken.waveform, np.repeat(np.float32([0.1, 0]), [100, 50]))
 
 
 @pytest.mark.anyio
@@ -85,7 +84,7 @@ async def test_a_long_text_is_spoken_in_pieces_of_one_voice(backend: FakeBackend
 async def test_one_failing_piece_stops_the_others() -> None:
     class Failing(FakeBackend):
         async def synthesize(self, job: SpeechJob) -> SpeechResult:
-            if "3.50" in job.text:
+            if "First" in job.text:
                 await asyncio.sleep(0.05)
                 raise ModelFailed("broke")
             return await super().synthesize(job)

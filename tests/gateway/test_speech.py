@@ -1,7 +1,6 @@
 import asyncio
 import base64
 import io
-import json
 
 import av
 import httpx
@@ -204,17 +203,6 @@ async def test_speech_that_hit_its_budget_says_so(http: httpx.AsyncClient, backe
     backend.finish_reason = "length"
     answer = await http.post(SPEECH, json={"input": "hi"})
     assert "cut" in answer.headers["x-stepaudio-warning"]
-
-
-async def test_server_sent_events_carry_the_file(http: httpx.AsyncClient) -> None:
-    body = {"input": "hi", "stream_format": "sse"}
-    answer = await http.post(SPEECH, json=body)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    events = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
-    assert [event["type"] for event in events[:-1]] == ["speech.audio.delta"] * (len(events) - 1)
-    assert wav_seconds(b"".join(base64.b64decode(event["audio"]) for event in events[:-1])) == SECONDS
-    usage = {"input_tokens": 11, "output_tokens": 22, "total_tokens": 33}
-    assert events[-1] == {"type": "speech.audio.done", "usage": usage}
 
 
 async def test_requests_are_served_side_by_side(http: httpx.AsyncClient, backend: FakeBackend) -> None:
