@@ -2,6 +2,7 @@
 
 import json
 import queue
+import random
 import threading
 import time
 
@@ -196,3 +197,33 @@ def test_a_full_queue_is_refused_at_once_and_cancels_still_work(server, grpc):
     others = [answers.get(timeout=20)[1] for _ in range(92)]
     assert all(error.status() == "StatusCode.CANCELLED" for error in others)
     assert wait_idle(grpc)
+
+
+def test_two_hundred_at_once_with_random_cancellations_all_get_an_end(server, grpc):
+    chooser = random.Random(8)
+    answers = queue.SimpleQueue()
+    clients = [server.triton() for _ in range(4)]
+    doomed = set(chooser.sample(range(200), 60))
+    before = stats(grpc)
+    for number in range(200):
+        request = {**CLONE, "seed": number, "max_tokens": 5 * chooser.randint(1, 20), "cancel_id": f"many-{number}"}
+        clients[number % 4].async_infer(
+            UNARY,
+            tensors(grpcclient, request),
+            callback=lambda result, error, number=number: answers.put((number, result, error)),
+        )
+        if number in doomed and chooser.random() < 0.5:
+            infer(grpc, op="cancel", cancel_id=f"many-{number}")
+    for number in doomed:
+        infer(grpc, op="cancel", cancel_id=f"many-{number}")
+    ends = {number: (result, error) for number, result, error in (answers.get(timeout=60) for _ in range(200))}
+    for number, (_, error) in ends.items():
+        if error is not None:
+            cancelled = error.status() == "StatusCode.CANCELLED" and number in doomed
+            refused = error.status() == "StatusCode.UNAVAILABLE" and error.message().startswith("queue full: ")
+            assert cancelled or refused, error
+    assert sum(error is None for _, error in ends.values()) > 20
+    assert wait_idle(grpc)
+    after = stats(grpc)
+    for name in ("slots", "running", "waiting", "kv_bytes"):
+        assert after[name] == before[name]
