@@ -1,5 +1,7 @@
 """Which device and dtype the model runs in, from the model's configuration and the machine."""
 
+from collections.abc import Callable
+
 import torch
 
 
@@ -29,5 +31,10 @@ def dtype(name: str, on: torch.device, stored: torch.dtype) -> torch.dtype:
         return torch.float32 if name == "float32" else torch.bfloat16
     if name != "auto":
         raise ValueError(f"parameter dtype is {name!r}, must be auto, float32 or bfloat16")
-    native = on.type == "cuda" or torch.cpu._is_amx_tile_supported()
+    native = on.type == "cuda" or _has_amx()
     return torch.bfloat16 if native and stored is torch.bfloat16 else torch.float32
+
+
+def _has_amx() -> bool:
+    check: Callable[[], bool] = getattr(torch.cpu, "_is_amx_tile_supported", bool)  # torch 2.4 lacks it
+    return check()
