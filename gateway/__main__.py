@@ -1,5 +1,8 @@
 """Run the gateway: `python -m gateway`, settings from `GATEWAY_…` variables."""
 
+import socket
+import sys
+
 
 def main() -> None:
     """Serve until SIGINT or SIGTERM."""
@@ -14,14 +17,16 @@ def main() -> None:
     settings = Settings()
     logs.configure(as_json=settings.log_json)
     app = create_app(settings, triton_backend(settings))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        access_log=False,
-        log_config=None,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
+    config = uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=settings.drain_seconds)
+    sockets = [_listen(settings.host, port) for port in dict.fromkeys((settings.port, *settings.ports))]
+    uvicorn.Server(config).run(sockets=sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        sys.exit(f"cannot listen on {host}, port {port}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """What a request asks for, checked against the rules of each mode before any work is done."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from client.speech import (
     MODES_WITH_EDIT_INFO,
     MODES_WITH_TEXT,
     MODES_WITHOUT_TRANSCRIPT,
     Clip,
+    Mode,
     Sampling,
     SpeechJob,
+    derived_seed,
 )
 from gateway.encoding import AudioFormat
 from gateway.errors import InvalidValue, MissingParameter, ModelNotFound
@@ -16,7 +18,7 @@ from gateway.models import OPENAI_ALIASES, OWNERS
 from gateway.schemas import SpeechRequest
 from gateway.source import Source, choose
 from gateway.stretch import FASTEST, SLOWEST, parse_rate
-from gateway.tags import control_token, match_tag
+from gateway.tags import control_token, match_tag, named_manner
 from gateway.voices import VoiceLibrary
 
 
@@ -26,6 +28,7 @@ class Plan:
 
     Attributes:
         text: what is to be spoken, empty where the mode speaks the clip's own words.
+        manner: emotion or style that an edit gives the speech of a clone.
         passes: how often the model runs; 0 where a change of tempo is all that was asked.
         tempo: rate of the final stretch.
         warnings: what the caller should know about how the request was read.
@@ -35,10 +38,19 @@ class Plan:
     source: Source
     text: str
     edit_info: str
+    manner: tuple[Mode, str] | None
     passes: int
     tempo: float
     audio_format: AudioFormat
     warnings: list[str]
+
+    def manner_job(self, cloned: SpeechJob, clip: Clip) -> SpeechJob | None:
+        """Return the edit that gives `clip`, the speech of `cloned`, the manner asked for."""
+        if self.manner is None:
+            return None
+        mode, tag = self.manner
+        sampling = replace(cloned.sampling, seed=derived_seed(cloned.sampling.seed or 0, 1))
+        return replace(cloned, mode=mode, clip=clip, prompt_text=cloned.text, text="", edit_info=tag, sampling=sampling)
 
     def job(self, clip: Clip, variant: str) -> SpeechJob:
         """Return the model's first pass over `clip`."""
@@ -83,14 +95,18 @@ def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary
     needs_transcript = options.mode not in MODES_WITHOUT_TRANSCRIPT and rate is None
     source = choose(request, upload, voices, needs_transcript=needs_transcript)
     _check_words(source.transcript, source.transcript_param, max_chars)
-    if request.instructions:
-        warnings.append("instructions are not used")
+    manner = named_manner(request.instructions or "") if options.mode == "clone" else None
+    if manner:
+        warnings.append(f"instructions are read as {manner[0]} {manner[1]}")
+    elif request.instructions:
+        warnings.append("instructions name no listed emotion or style and are not used")
     passes = 1 if options.mode == "clone" else options.n_edit_iter
     return Plan(
         request=request,
         source=source,
         text=text,
         edit_info=edit_info,
+        manner=manner,
         passes=passes if rate is None else 0,
         tempo=request.speed * (rate or 1.0),
         audio_format=request.response_format or _default_format(request),

@@ -108,7 +108,9 @@ class SpeechRequest(WireModel):
     )
     speed: float = Field(1.0, ge=0.25, le=4.0, description="Pitch-preserving tempo of the result.")
     instructions: str | None = Field(
-        None, max_length=4096, description="Accepted and not used, which a warning header says."
+        None,
+        max_length=4096,
+        description="A clone that should sound like an emotion or style named here gets an edit pass.",
     )
     stream: bool = Field(False, description="Send audio while it is made; lengths in its header are then open-ended.")
     stream_format: Literal["audio", "sse"] = Field("audio", description="Plain audio, or server-sent events.")

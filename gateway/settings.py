@@ -22,6 +22,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens the gateway to the network.")
     port: int = Field(7860, ge=0, le=65535, description="Port to listen on.")
+    ports: Annotated[tuple[int, ...], NoDecode] = Field((), description="Further ports to listen on.")
     triton_url: str = Field("127.0.0.1:8001", description="Host and port of Triton's gRPC end point.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Bearer keys that are let in. None: everyone is, whatever the header says."
@@ -55,7 +56,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(30, ge=0, description="Time that requests under way get when the gateway is stopped.")
     log_json: bool = Field(False, description="Write the log as one JSON object per line.")
 
-    @field_validator("api_keys", "url_allow", mode="before")
+    @field_validator("api_keys", "url_allow", "ports", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -141,18 +141,24 @@ class SpeechService:
         pieces = split(job.text, self._settings.piece_seconds) if job.mode == "clone" else []
         try:
             if len(pieces) > 1:
-                async with aclosing(self._in_pieces(job, pieces)) as parts:
+                async with aclosing(self._in_pieces(plan, job, pieces)) as parts:
                     async for result in parts:
                         yield replace(result, stage_ms=read_ms | result.stage_ms)
                         read_ms = {}
             else:
-                result = await run_passes(self._backend.synthesize, job, plan.passes)
+                result = await self._one(plan, job)
                 yield replace(result, stage_ms=read_ms | result.stage_ms)
         except SpeechError as error:
             params = {"audio": plan.source.audio_param, "text": "input", "prompt_text": plan.source.transcript_param}
             raise from_backend(error, params) from error
 
-    async def _in_pieces(self, job: SpeechJob, pieces: list[Piece]) -> AsyncGenerator[SpeechResult, None]:
+    async def _one(self, plan: Plan, job: SpeechJob) -> SpeechResult:
+        """Run one job with its further passes, or with the edit that gives a clone its manner."""
+        result = await run_passes(self._backend.synthesize, job, plan.passes)
+        manner = plan.manner_job(job, result.clip)
+        return result if manner is None else total([result, await self._backend.synthesize(manner)])
+
+    async def _in_pieces(self, plan: Plan, job: SpeechJob, pieces: list[Piece]) -> AsyncGenerator[SpeechResult, None]:
         """Speak pieces side by side, each with a seed of its own, and give them in order with their pauses."""
         seed = job.sampling.seed or 0
         turns = asyncio.Semaphore(self._settings.pieces_at_once)
@@ -160,7 +166,7 @@ class SpeechService:
         async def speak(number: int, piece: Piece) -> SpeechResult:
             own = replace(job.sampling, seed=derived_seed(seed, number) if number else seed)
             async with turns:
-                return await self._backend.synthesize(replace(job, text=piece.text, sampling=own))
+                return await self._one(plan, replace(job, text=piece.text, sampling=own))
 
         tasks = [asyncio.create_task(speak(number, piece)) for number, piece in enumerate(pieces)]
         try:

@@ -5,6 +5,8 @@ The lists are those of Step-Audio-EditX (`config/edit_config.py` and README, Apa
 
 import re
 
+from client.speech import Mode
+
 EMOTION = (
     "happy", "angry", "sad", "humour", "confusion", "disgusted", "empathy", "embarrass", "fear", "surprised", "excited",
     "depressed", "coldness", "admiration", "remove",
@@ -67,6 +69,18 @@ def match_tag(mode: str, wording: str) -> tuple[str, bool]:
     """
     tag = _SPELLINGS[mode].get(_plain(wording))
     return (wording.strip(), False) if tag is None else (tag, True)
+
+
+def named_manner(instructions: str) -> tuple[Mode, str] | None:
+    """Return the first emotion or style that free wording names, as edit mode and tag."""
+    words = re.findall(r"[a-z]+(?:_[a-z]+)*", re.sub(r"act[\s-]+coy", "act_coy", instructions.lower()))
+    manners: tuple[Mode, ...] = ("emotion", "style")
+    for word in words:
+        for mode in manners:
+            tag = _SPELLINGS[mode].get(word)
+            if tag and tag != "remove":
+                return mode, tag
+    return None
 
 
 def control_token(text: str) -> str | None:

@@ -236,3 +236,23 @@ async def test_samples_arrive_exactly(http: httpx.AsyncClient, backend: FakeBack
     clip = base64.b64encode(wav).decode()
     await http.post(SPEECH, json={"step_audio": {"mode": "denoise", "input_audio_base64": clip}})
     np.testing.assert_array_equal(backend.jobs[0].clip.waveform, soundfile.read(io.BytesIO(wav), dtype="float32")[0])
+
+
+async def test_instructions_that_name_a_manner_run_an_edit(http: httpx.AsyncClient, backend: FakeBackend) -> None:
+    answer = await http.post(
+        SPEECH, json={"input": "hello", "instructions": "Sound really Fearful, please.", "model": "tts-1"}
+    )
+    cloned, edited = backend.jobs
+    assert (cloned.mode, cloned.text) == ("clone", "hello")
+    assert (edited.mode, edited.edit_info, edited.prompt_text, edited.text) == ("emotion", "fear", "hello", "")
+    assert edited.clip.seconds == SECONDS
+    assert edited.sampling.seed == derived_seed(0, 1)
+    assert "emotion fear" in answer.headers["x-stepaudio-warning"]
+
+
+async def test_other_instructions_are_not_used(http: httpx.AsyncClient, backend: FakeBackend) -> None:
+    answer = await http.post(
+        SPEECH, json={"input": "hello", "instructions": "Remove nothing; speak up.", "model": "tts-1"}
+    )
+    assert len(backend.jobs) == 1
+    assert "not used" in answer.headers["x-stepaudio-warning"]
