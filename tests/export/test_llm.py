@@ -10,7 +10,13 @@ from export.checkpoint import Checkpoint, CheckpointError
 from export.demo.llm import write_llm
 from export.llm import export
 from python_backend.llm import weights
+from python_backend.llm.engine import Engine
+from python_backend.llm.prompt import Prompt
+from python_backend.llm.request import Generation
+from python_backend.llm.runner import Runner
+from python_backend.llm.sampling import Sampling
 from python_backend.llm.tokenizer import Tokenizer
+from tests.llm.conftest import RELEASED, Receiver
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def test_the_demo_tokenizer_has_the_released_layout(demo):
 
 
 def test_special_pieces_equal_the_released_ones(demo):
-    released = pytest.importorskip("tests.llm.conftest").RELEASED / "tokenizer.model"
+    released = RELEASED / "tokenizer.model"
     if not released.exists():
         pytest.skip(f"the released tokenizer.model is not at {released.parent}")
     ours, theirs = (Tokenizer(path)._model for path in (demo / "tokenizer.model", released))
@@ -117,13 +123,6 @@ def test_a_missing_tokenizer_is_named(broken, tmp_path):
 
 
 def test_demo_speech_is_varied(demo):
-    from python_backend.llm.engine import Engine
-    from python_backend.llm.prompt import Prompt
-    from python_backend.llm.request import Generation
-    from python_backend.llm.runner import Runner
-    from python_backend.llm.sampling import Sampling
-    from tests.llm.conftest import Receiver
-
     tokenizer = Tokenizer(demo / "tokenizer.model")
     model = weights.load(demo, torch.device("cpu"), torch.float32)
     engine = Engine(Runner(model, 2, 1024, tokenizer.audio_offset, tokenizer.eot))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from python_backend.errors import Cancelled, Unavailable
+from python_backend.llm import weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.request import Failed
 from python_backend.llm.runner import Runner
@@ -51,8 +52,6 @@ class RecordingRunner(Runner):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_random_joins_leaves_and_cancels_change_no_token(demo, demo_tokenizer, generation, dtype):
-    from python_backend.llm import weights
-
     model = weights.load(demo, torch.device("cpu"), dtype)
     chooser = random.Random(4)
     wanted = requests(generation, 24, chooser)
