@@ -1,5 +1,6 @@
 """The engine's numbers as Triton metrics, beside Triton's own, which do not see past `execute`."""
 
+import os
 import threading
 from collections import deque
 from typing import Any
@@ -67,7 +68,10 @@ class MetricsReporter:
         return self._family(name, text, pb_utils.MetricFamily.HISTOGRAM).Metric(labels=self._labels, buckets=buckets)
 
     def _run(self) -> None:
+        server = os.getppid()
         while not self._closing.wait(PERIOD_SECONDS):
+            if os.getppid() != server:  # it died: an update would wait for ever and keep this process alive
+                return
             self._report()
 
     def _report(self) -> None:
