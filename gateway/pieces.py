@@ -52,9 +52,9 @@ def split(text: str, max_seconds: float) -> list[Piece]:
     return [Piece(prefix + part.strip(), pause) for part, pause in zip(pieces, pauses, strict=True)]
 
 
-def with_pause(clip: Clip, piece: Piece) -> Clip:
-    """Return the speech of `piece` with the silence that follows it."""
-    silence = np.zeros(round(piece.pause * clip.sample_rate), np.float32)
+def with_pause(clip: Clip, seconds: float) -> Clip:
+    """Return `clip` with `seconds` of silence after it."""
+    silence = np.zeros(round(seconds * clip.sample_rate), np.float32)
     return Clip(np.concatenate([clip.waveform, silence]), clip.sample_rate)
 
 

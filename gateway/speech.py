@@ -11,14 +11,15 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 
 from client.errors import SpeechError
-from client.speech import Clip, SpeechJob, SpeechResult, derived_seed, run_passes, total
+from client.speech import MODES_WITHOUT_TRANSCRIPT, Clip, SpeechJob, SpeechResult, derived_seed, run_passes, total
 from gateway.audio import resample
 from gateway.backend import Backend
+from gateway.cuts import cut
 from gateway.encoding import StreamEncoder, encode
 from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
 from gateway.metrics import Metrics
 from gateway.permits import Permits
-from gateway.pieces import Piece, split, with_pause
+from gateway.pieces import split, with_pause
 from gateway.plan import Plan, make_plan
 from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
@@ -28,6 +29,7 @@ from gateway.stretch import stretch
 from gateway.voices import VoiceLibrary
 
 OUTPUT_RATE = 24_000
+_LONGEST_CUT_SECONDS = 30.0  # what Step-Audio-EditX's authors advise for one pass
 
 
 @dataclass
@@ -137,46 +139,54 @@ class SpeechService:
         if variant is None:
             yield SpeechResult(clip, "stop", 0, 0, read_ms)
             return
-        job = plan.job(clip, variant)
-        pieces = split(job.text, self._settings.piece_seconds) if job.mode == "clone" else []
+        parts = self._parts(plan.job(clip, variant))
         try:
-            if len(pieces) > 1:
-                async with aclosing(self._in_pieces(plan, job, pieces)) as parts:
-                    async for result in parts:
-                        yield replace(result, stage_ms=read_ms | result.stage_ms)
-                        read_ms = {}
-            else:
-                result = await self._one(plan, job)
-                yield replace(result, stage_ms=read_ms | result.stage_ms)
+            async with aclosing(self._in_order(plan, parts)) as results:
+                async for result in results:
+                    yield replace(result, stage_ms=read_ms | result.stage_ms)
+                    read_ms = {}
         except SpeechError as error:
             params = {"audio": plan.source.audio_param, "text": "input", "prompt_text": plan.source.transcript_param}
             raise from_backend(error, params) from error
+
+    def _parts(self, job: SpeechJob) -> list[tuple[SpeechJob, float]]:
+        """Return the jobs that a long text or recording is done in, each with the pause that follows, in seconds.
+
+        A recording whose words matter stays whole: nobody knows which of them lie where.
+        """
+        if job.mode == "clone":
+            pieces = split(job.text, self._settings.piece_seconds)
+            return [(replace(job, text=piece.text), piece.pause) for piece in pieces]
+        if job.mode in MODES_WITHOUT_TRANSCRIPT:
+            return [(replace(job, clip=clip), 0.0) for clip in cut(job.clip, _LONGEST_CUT_SECONDS)]
+        return [(job, 0.0)]
+
+    async def _in_order(self, plan: Plan, parts: list[tuple[SpeechJob, float]]) -> AsyncGenerator[SpeechResult, None]:
+        """Do `parts` side by side, each with a seed of its own, and give their speech in order."""
+        turns = asyncio.Semaphore(self._settings.pieces_at_once)
+
+        async def speak(number: int, job: SpeechJob) -> SpeechResult:
+            if number:
+                seed = derived_seed(job.sampling.seed or 0, number)
+                job = replace(job, sampling=replace(job.sampling, seed=seed))
+            async with turns:
+                return await self._one(plan, job)
+
+        tasks = [asyncio.create_task(speak(number, job)) for number, (job, _) in enumerate(parts)]
+        try:
+            for task, (_, pause) in zip(tasks, parts, strict=True):
+                result = await task
+                yield replace(result, clip=with_pause(result.clip, pause))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self, plan: Plan, job: SpeechJob) -> SpeechResult:
         """Run one job with its further passes, or with the edit that gives a clone its manner."""
         result = await run_passes(self._backend.synthesize, job, plan.passes)
         manner = plan.manner_job(job, result.clip)
         return result if manner is None else total([result, await self._backend.synthesize(manner)])
-
-    async def _in_pieces(self, plan: Plan, job: SpeechJob, pieces: list[Piece]) -> AsyncGenerator[SpeechResult, None]:
-        """Speak pieces side by side, each with a seed of its own, and give them in order with their pauses."""
-        seed = job.sampling.seed or 0
-        turns = asyncio.Semaphore(self._settings.pieces_at_once)
-
-        async def speak(number: int, piece: Piece) -> SpeechResult:
-            own = replace(job.sampling, seed=derived_seed(seed, number) if number else seed)
-            async with turns:
-                return await self._one(plan, replace(job, text=piece.text, sampling=own))
-
-        tasks = [asyncio.create_task(speak(number, piece)) for number, piece in enumerate(pieces)]
-        try:
-            for task, piece in zip(tasks, pieces, strict=True):
-                result = await task
-                yield replace(result, clip=with_pause(result.clip, piece))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _variant(self, plan: Plan) -> str | None:
         """Return which weights shall speak."""

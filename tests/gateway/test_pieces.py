@@ -63,7 +63,7 @@ def test_nothing_is_lost_and_nothing_is_too_long(text: str, seconds: float) -> N
 
 
 def test_speech_gets_its_pause() -> None:
-    spoken = with_pause(Clip(np.full(100, 0.1, np.float32), 1000), Piece("a", 0.05))
+    spoken = with_pause(Clip(np.full(100, 0.1, np.float32), 1000), 0.05)
     np.testing.assert_array_equal(spoken.waveform, np.repeat(np.float32([0.1, 0]), [100, 50]))
 
 
