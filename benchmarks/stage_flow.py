@@ -41,10 +41,10 @@ def rows(original: Path | None, threads: int) -> list[Row]:
 
     if original is None:
         baseline, name = own(torch.float32), "our torch form, float32"
-        dtypes = {default_dtype(CPU)}
+        dtypes = {default_dtype(CPU, config.estimator.hidden_size)}
     else:
         baseline, name = _original(original, directory, request, config.vocab_size), "the original's torch, float32"
-        dtypes = {default_dtype(CPU), torch.float32}
+        dtypes = {default_dtype(CPU, config.estimator.hidden_size), torch.float32}
     sides = {dtype: own(dtype) for dtype in sorted(dtypes, key=str)}
     expected = baseline()
     baseline_seconds, *seconds = best_seconds(RUNS, baseline, *sides.values())

@@ -6,11 +6,13 @@ from typing import Protocol
 
 import torch
 
+from python_backend.token2wav.config import FlowConfig
 from python_backend.token2wav.solver import Estimator
 
 log = logging.getLogger(__name__)
 
 CPU_INFO = Path("/proc/cpuinfo")
+WORTHWHILE_WIDTH = 256
 
 
 class FlowRuntime(Estimator, Protocol):
@@ -36,8 +38,8 @@ def open_runtime(directory: Path, runtime: str = "auto", device: str = "auto", d
         directory: holds `flow.json` with `flow.safetensors` (torch) or the three graphs (onnxruntime).
         runtime: `auto`, `torch` or `onnxruntime`.
         device: `auto`, `cpu` or `cuda`.
-        dtype: `auto`, `float32` or `bfloat16`, of the estimator's blocks. `auto` is bfloat16 on GPUs and on CPUs with
-            AMX, else float32; with onnxruntime always float32.
+        dtype: `auto`, `float32` or `bfloat16`, of the estimator's blocks. `auto` is bfloat16 on GPUs and, for
+            networks of some width, on CPUs with AMX; else float32; with onnxruntime always float32.
 
     Raises:
         ValueError: an unknown choice, or bfloat16 with onnxruntime.
@@ -61,14 +63,20 @@ def open_runtime(directory: Path, runtime: str = "auto", device: str = "auto", d
     from python_backend.token2wav.torch_runtime import TorchRuntime
 
     target = torch.device(device)
-    blocks: torch.dtype = default_dtype(target) if dtype == "auto" else getattr(torch, dtype)
+    width = FlowConfig.read(directory / "flow.json").estimator.hidden_size
+    blocks: torch.dtype = default_dtype(target, width) if dtype == "auto" else getattr(torch, dtype)
     log.info("flow: torch on %s, %s", target, blocks)
     return TorchRuntime.load(directory, target, blocks)
 
 
-def default_dtype(device: torch.device) -> torch.dtype:
-    """Return what the estimator's blocks compute in unless told otherwise."""
-    return torch.bfloat16 if device.type == "cuda" or _has_amx() else torch.float32
+def default_dtype(device: torch.device, width: int) -> torch.dtype:
+    """Return what the estimator's blocks, `width` channels wide, compute in unless told otherwise.
+
+    A small network solves many times faster than real time in float32 as well, and exactly.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16
+    return torch.bfloat16 if _has_amx() and width >= WORTHWHILE_WIDTH else torch.float32
 
 
 def _has_amx() -> bool:

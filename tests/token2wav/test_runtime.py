@@ -21,15 +21,25 @@ def test_onnxruntime_has_no_bfloat16(exported):
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [("avx512f amx_bf16 amx_tile", torch.bfloat16), ("avx2", torch.float32)]
+    ("flags", "width", "expected"),
+    [
+        ("avx512f amx_bf16 amx_tile", 512, torch.bfloat16),
+        ("avx512f amx_bf16 amx_tile", 128, torch.float32),
+        ("avx2", 512, torch.float32),
+    ],
 )
-def test_auto_takes_bfloat16_where_the_cpu_multiplies_it(exported, flags, expected, tmp_path, monkeypatch):
+def test_auto_takes_bfloat16_where_the_cpu_multiplies_it_and_it_matters(flags, width, expected, tmp_path, monkeypatch):
     cpu_info = tmp_path / "cpuinfo"
     cpu_info.write_text(f"flags : {flags}\n")
     monkeypatch.setattr(runtimes, "CPU_INFO", cpu_info)
-    loaded = runtimes.open_runtime(exported, device="cpu")
+    assert runtimes.default_dtype(torch.device("cpu"), width) == expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_only_the_estimators_blocks_change_their_type(exported, dtype):
+    loaded = runtimes.open_runtime(exported, device="cpu", dtype=dtype)
     assert isinstance(loaded, TorchRuntime)
-    assert loaded._flow.decoder.estimator.blocks[0].mlp.fc1.weight.dtype == expected
+    assert loaded._flow.decoder.estimator.blocks[0].mlp.fc1.weight.dtype == getattr(torch, dtype)
     assert loaded._flow.encoder.after_norm.weight.dtype == torch.float32
 
 
