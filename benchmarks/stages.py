@@ -1,6 +1,6 @@
 """Each stage at the released sizes, side by side with its baseline in one run.
 
-`python -m benchmarks.stages --original DIR` takes a checkout of stepfun-ai/Step-Audio-EditX and times its own code; without
+`python -m benchmarks.stages --original DIR` takes a checkout of stepfun-ai/Step-Audio-EditX and times its code; without
 it each row names the baseline it used instead. Every row says how close the two results are.
 """
 

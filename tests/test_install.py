@@ -22,7 +22,9 @@ def test_each_command_runs_from_another_folder(package, tmp_path):
 
 def test_the_console_script_runs_from_another_folder(tmp_path):
     script = Path(sys.executable).parent / "step-audio"
-    shown = subprocess.run([script, "--help"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        [script, "--help"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     assert shown.returncode == 0, shown.stderr
     assert "speak" in shown.stdout
 
