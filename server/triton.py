@@ -63,6 +63,8 @@ def environment(home: Home, inherited: Mapping[str, str]) -> dict[str, str]:
     prepend("PYTHONPATH", ROOT)
     if home.libraries:
         prepend("LD_LIBRARY_PATH", *home.libraries)
+    # Left to itself, ONNX Runtime 1.31 keeps a database of its use in the home folder and sends it to its maker.
+    variables.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return variables | thread_budget(usable_cores(variables))
 
 

@@ -95,4 +95,5 @@ def test_the_environment_leads_the_stub_to_this_python_and_this_project():
     assert made["PYTHONPATH"] == f"{ROOT}:/mine"
     assert made["LD_LIBRARY_PATH"] == "/lib1:/lib2"
     assert made["OMP_NUM_THREADS"] == "1"
+    assert made["ORT_DISABLE_TELEMETRY"] == "1"
     assert "LD_LIBRARY_PATH" not in environment(Home("container", Path("s"), Path("b")), {})
