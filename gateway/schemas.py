@@ -92,7 +92,7 @@ class StepAudioOptions(WireModel):
         None, gt=0.0, le=1.0, description="Sample among this share of the probability; 1 is off."
     )
     repetition_aware: bool | None = Field(None, description="Forbid a token that just came twice in ten.")
-    max_tokens: int | None = Field(None, ge=5, le=8192, description="Bound on audio tokens; 5 make 0.12 s.")
+    max_tokens: int | None = Field(None, ge=5, le=3000, description="Bound on audio tokens; 5 make 0.12 s.")
 
 
 class SpeechRequest(WireModel):

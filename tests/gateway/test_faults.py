@@ -56,6 +56,7 @@ async def test_another_content_type(http: httpx.AsyncClient, headers: dict[str, 
         ({"input": "x", "step_audio": {"intensity": 0.09}}, "invalid_value", "step_audio.intensity"),
         ({"input": "x", "step_audio": {"intensity": 3.1}}, "invalid_value", "step_audio.intensity"),
         ({"input": "x", "step_audio": {"n_edit_iter": 5}}, "invalid_value", "step_audio.n_edit_iter"),
+        ({"input": "x", "step_audio": {"max_tokens": 3001}}, "invalid_value", "step_audio.max_tokens"),
         ({"input": "x", "step_audio": {"seed": -1}}, "invalid_value", "step_audio.seed"),
         ({"input": "x", "step_audio": {"model_variant": "nosuch"}}, "invalid_value", "step_audio.model_variant"),
         (
