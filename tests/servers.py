@@ -84,7 +84,8 @@ def start(*options: str, ready_line: str = "ready", within: float = 300, cwd: Pa
         is_ready.set()
 
     threading.Thread(target=read, daemon=True).start()
-    if not is_ready.wait(within) or process.poll() is not None:
+    # The end of its output comes a moment before the end of the process, so only the line itself tells.
+    if not is_ready.wait(within) or not any(ready_line in line.lower() for line in server.log):
         process.kill()
         raise AssertionError("the server did not become ready; its log:\n" + "\n".join(server.log[-60:]))
     return server
