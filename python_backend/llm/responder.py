@@ -46,6 +46,7 @@ class Channel:
         self._tokens: list[int] = []
         self.sender = sender
         self.on_gone = on_gone
+        self.started = False  # a response has been sent
 
     def emit(self, event: Event) -> None:
         """Send one event of the engine; the last one closes the channel."""
@@ -131,7 +132,14 @@ class Responder:
             self._live.discard(channel)
         try:
             made = serving.error_response(answer) if isinstance(answer, Exception) else serving.response(answer)
-            channel.sender.send(made, flags=flags)
+            if isinstance(answer, Exception) and channel.started:
+                # Triton 2.51 overlooks the flag on an error that follows other responses, and can then never unload the
+                # model; on an error that comes first, it is the flag sent by itself that it overlooks.
+                channel.sender.send(made)
+                channel.sender.send(flags=flags)
+            else:
+                channel.sender.send(made, flags=flags)
+            channel.started = True
         except Exception:
             log.exception("a response could not be sent")
             channel.on_gone()
