@@ -2,6 +2,8 @@
 # to the first command: PyPI's torch brings 2.6 GB of CUDA libraries along.
 PYTHON ?= python3
 TORCH_INDEX ?=
+# PyPI's onnxruntime reports its use to its maker otherwise.
+export ORT_DISABLE_TELEMETRY := 1
 BIN := .venv/bin
 CHECKPOINT := build/demo-checkpoint
 
@@ -32,6 +34,7 @@ perf: .venv/dev.installed models  ## perf_analyzer on every model, table on scre
 
 bench: .venv/dev.installed  ## Each stage at the released sizes, side by side with its baseline
 	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.llm
 
 .venv/serve.installed: pyproject.toml constraints.txt
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv

@@ -65,7 +65,7 @@ def translate(error: InferenceServerException) -> SpeechError:
             return ServerUnavailable(message)
         case "DEADLINE_EXCEEDED":
             return DeadlineExceeded("the speech server did not answer in time")
-        case _ if message.startswith("Stub process"):
+        case _ if message.startswith("Stub process") or "is not ready" in message:  # being replaced
             return ServerUnavailable(message)
         case _:
             return ModelFailed(message)

@@ -5,7 +5,7 @@ import sys
 
 
 def main() -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM. GATEWAY_… variables hold the settings; docs/api.md lists them."""
     # Imported here, because the decoding processes import this module again and need none of it.
     import uvicorn
 
@@ -30,4 +30,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    main()
+    import typer
+
+    typer.run(main)

@@ -22,24 +22,27 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 class Inputs:
-    """Typed, checked access to the tensors of one request, which it copies out of Triton's shared memory."""
+    """Typed, checked access to the tensors of one request.
+
+    It copies them out of Triton's shared memory at once: they may be gone when `execute` has returned.
+    """
 
     def __init__(self, request: Any):
-        self._tensors = {tensor.name(): tensor for tensor in request.inputs()}
+        self._tensors = {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in request.inputs()}
         self.request_id: str = request.request_id()
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
-        """Return the required tensor `name` as a copy; `None` in `shape` matches any size.
+        """Return the required tensor `name`; `None` in `shape` matches any size.
 
         Raises:
             InvalidInput: it is missing, of another dtype or shape, or holds a NaN or an infinity.
         """
         if name not in self._tensors:
             raise InvalidInput(name, "missing")
-        value = np.array(self._tensors[name].as_numpy(), copy=True)
+        value = self._tensors[name]
         if value.dtype != np.dtype(dtype):
             raise InvalidInput(name, f"must be {np.dtype(dtype).name}, is {value.dtype.name}")
         fits = len(value.shape) == len(shape) and all(w in (None, n) for w, n in zip(shape, value.shape, strict=True))
@@ -60,7 +63,7 @@ class Inputs:
         """Return BYTES tensor `name` ([1]) decoded as UTF-8, or `default` where the request leaves it out."""
         if name not in self._tensors:
             return default
-        values = self._tensors[name].as_numpy()
+        values = self._tensors[name]
         if values.size != 1:
             raise InvalidInput(name, f"must hold one string, holds {values.size}")
         try:

@@ -15,7 +15,9 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYT
 @pytest.mark.parametrize("package", ["client", "export", "gateway", "server", "benchmarks.stages", "benchmarks.perf"])
 def test_each_command_runs_from_another_folder(package, tmp_path):
     command = [sys.executable, "-m", package, "--help"]
-    shown = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+    )
     assert shown.returncode == 0, shown.stderr
     assert "Usage" in shown.stdout or "usage" in shown.stdout
 

@@ -11,6 +11,7 @@ from python_backend.llm.grammar import GROUP, SECONDS_PER_GROUP
 MARGIN = 1.3
 PAUSES = 0.6  # seconds of silence around the speech
 SHORTEST = 1.0
+LONGEST = 3000  # ids, 72 s: the flow takes no more at once
 SLOWEST = 2.5  # a clip's pace counts up to this many times slower than usual
 
 _LETTER = 0.08
@@ -40,7 +41,7 @@ def _character_seconds(character: str) -> float:
 
 
 def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_tokens: int) -> int:
-    """Return the bound on generated ids, a multiple of five.
+    """Return the bound on generated ids, a multiple of five and at most `LONGEST`.
 
     Args:
         text: what to say (clone) or the new text (paralinguistic).
@@ -48,7 +49,7 @@ def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_to
         clip_tokens: audio tokens of the clip.
     """
     if mode == "vad":  # takes silence out: the speech cannot get longer
-        return clip_tokens
+        return min(clip_tokens, LONGEST)
     clip = clip_tokens / GROUP * SECONDS_PER_GROUP
     usual = speech_seconds(prompt_text)
     if mode in ("clone", "paralinguistic"):
@@ -63,4 +64,4 @@ def token_budget(mode: str, text: str, prompt_text: str, edit_info: str, clip_to
     else:  # denoise: nothing is added
         expected = clip
     seconds = max(SHORTEST, MARGIN * expected + PAUSES)
-    return GROUP * math.ceil(round(seconds / SECONDS_PER_GROUP, 6))
+    return min(GROUP * math.ceil(round(seconds / SECONDS_PER_GROUP, 6)), LONGEST)

@@ -51,8 +51,8 @@ class SpeechRequest:
         if wrong is not None:
             token = self.prompt_tokens[wrong]
             raise InvalidInput("prompt_tokens", f"value {token} at {wrong} does not fit: two 0…1023, three 1024…5119")
-        if self.max_tokens is not None and self.max_tokens < grammar.GROUP:
-            raise InvalidInput("max_tokens", f"must be at least 5, one group, is {self.max_tokens}")
+        if self.max_tokens is not None and not grammar.GROUP <= self.max_tokens <= budget.LONGEST:
+            raise InvalidInput("max_tokens", f"must be {grammar.GROUP} … {budget.LONGEST}, is {self.max_tokens}")
         low_high = (("intensity", self.intensity, 0.1, 3.0), ("temperature", self.sampling.temperature, 0.0, 2.0))
         for name, number, low, high in low_high:
             if not low <= round(number, 6) <= high:

@@ -91,6 +91,12 @@ def test_variants_are_what_is_loaded(triton: FakeTriton) -> None:
         ("INTERNAL", "[request id: 1] Stub process 'flow_0_0' is not healthy.", ServerUnavailable, "not healthy"),
         (
             "INTERNAL",
+            "Failed for execute the inference request. Model 'flow' is not ready.",
+            ServerUnavailable,
+            "not ready",
+        ),
+        (
+            "INTERNAL",
             "in ensemble 'e', Failed to process the request(s) for model 'm', message: "
             "ValueError: see /srv/a/model.py\n\nAt:\n  /srv/x.py(3): f",
             ModelFailed,

@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 
 from python_backend.errors import InvalidInput
-from python_backend.llm import budget, request
+from python_backend.llm import budget, grammar, request
 from python_backend.llm.prompt import PromptForm
 from python_backend.llm.request import SpeechRequest
 from python_backend.llm.sampling import Sampling
+from python_backend.token2wav import token2mel
 
 TOKENS = [0, 1023, 1024, 5119, 2000] * 50  # 6 s
 GOOD = {"mode": "clone", "prompt_tokens": TOKENS, "text": "Hello there.", "prompt_text": "Some words."}
@@ -132,3 +133,10 @@ def test_speech_seconds(text, seconds):
 )
 def test_token_budget(mode, text, prompt_text, edit_info, groups):
     assert budget.token_budget(mode, text, prompt_text, edit_info, len(TOKENS)) == 5 * groups
+
+
+def test_no_budget_exceeds_what_the_flow_takes():
+    longest = grammar.GROUP * token2mel.MAX_GROUPS
+    assert longest == budget.LONGEST
+    assert budget.token_budget("emotion", "", "words", "happy", 2500) == longest
+    assert budget.token_budget("clone", "x" * 4000, "y", "", 50) == longest
