@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ class EncoderState:
         width, stride = like.shape[0], encoder.up_layer.stride
 
         def memory(blocks: nn.ModuleList, rate: int) -> AttentionMemory:
-            heads = blocks[0].self_attn.heads
+            heads = cast(ConformerBlock, blocks[0]).self_attn.heads
             sizes = (rate * prompt, rate * context, rate * chunk)
             return AttentionMemory((len(blocks), 1), heads, width // heads, *sizes, like)
 
@@ -100,7 +100,7 @@ def _stage(blocks: nn.ModuleList, x: torch.Tensor, memory: AttentionMemory) -> t
     frames = x.shape[1]
     positions = relative_positions(memory.filled + memory.dropped + frames, x.shape[2], x.device)
     for index, block in enumerate(blocks):
-        x = _block(block, x, positions, memory, index)
+        x = _block(cast(ConformerBlock, block), x, positions, memory, index)
     memory.commit(frames)
     return x
 

@@ -1,13 +1,21 @@
 """The flow's estimator and solver on one chunk after the other, for several streams at once."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch.nn import functional as F
 
-from python_backend.token2wav.dit import BLOCK_VECTORS, FINAL_VECTORS, Attention, CausalConv, ConvBlock, DiT
-from python_backend.token2wav.dit import modulated_norm
+from python_backend.token2wav.dit import (
+    BLOCK_VECTORS,
+    FINAL_VECTORS,
+    Attention,
+    Block,
+    CausalConv,
+    ConvBlock,
+    DiT,
+    modulated_norm,
+)
 from python_backend.token2wav.streaming.memory import AttentionMemory
 
 
@@ -27,12 +35,12 @@ class EstimatorState:
     @classmethod
     def empty(cls, estimator: DiT, steps: int, rows: int, prompt: int, context: int, chunk: int) -> Self:
         """Make the state before the first chunk; sizes of `AttentionMemory` in mel frames."""
-        block = estimator.blocks[0]
+        block = _blocks(estimator)[0]
         like, heads = block.attn.proj.weight, block.attn.heads
         width, inner = like.shape
         lead = (steps, len(estimator.blocks), rows)
         memory = AttentionMemory(lead, heads, inner // heads, prompt, context, chunk, like)
-        taps = block.conv.block["1"].kernel_size[0]
+        taps = cast(CausalConv, block.conv.block["1"]).kernel_size[0]
         return cls(memory, like.new_zeros(steps, len(estimator.blocks), 2, rows, taps - 1, width))
 
     def fork(self, context: int, chunk: int) -> Self:
@@ -67,7 +75,7 @@ def velocity_chunk(
         float32 [S * rows, T, mel].
     """
     hidden = F.linear(x, estimator.in_proj.weight[:, : estimator.mel_channels], estimator.in_proj.bias) + context
-    for index, block in enumerate(estimator.blocks):
+    for index, block in enumerate(_blocks(estimator)):
         vectors = modulation[index * BLOCK_VECTORS : (index + 1) * BLOCK_VECTORS]
         attn_shift, attn_scale, attn_gate, mlp_shift, mlp_scale, mlp_gate, conv_shift, conv_scale, conv_gate = vectors
         dtype = block.attn.proj.weight.dtype
@@ -133,8 +141,8 @@ def _attend(layer: Attention, x: torch.Tensor, states: list[EstimatorState], ind
 
 def _convolve(layer: ConvBlock, x: torch.Tensor, states: list[EstimatorState], index: tuple[int, int]) -> torch.Tensor:
     pasts = [state.conv_past[index] for state in states]
-    first, norm, second = (layer.block[name] for name in ("1", "3", "6"))
-    hidden = F.mish(norm(_continue(first, x, [past[0] for past in pasts])))
+    first, second = (cast(CausalConv, layer.block[name]) for name in ("1", "6"))
+    hidden = F.mish(layer.block["3"](_continue(first, x, [past[0] for past in pasts])))
     return _continue(second, hidden, [past[1] for past in pasts])
 
 
@@ -146,3 +154,7 @@ def _continue(conv: CausalConv, x: torch.Tensor, pasts: list[torch.Tensor]) -> t
         past.copy_(end)
     shifted = torch.cat([padded[:, tap : tap + frames] for tap in range(taps)], dim=-1)
     return F.linear(shifted, conv.weight.transpose(1, 2).flatten(1), conv.bias)
+
+
+def _blocks(estimator: DiT) -> list[Block]:
+    return cast(list[Block], list(estimator.blocks))

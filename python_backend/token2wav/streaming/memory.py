@@ -40,7 +40,7 @@ class AttentionMemory:
     def append(
         self, index: tuple[int, ...], keys: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write a chunk's [..., heads, T, head_dim] at `index`; return all held there, those of the chunk at the end."""
+        """Write a chunk's [..., heads, T, head_dim] at `index`; return all held there, the chunk's at the end."""
         stop = self.filled + keys.shape[-2]
         self.keys[index][..., self.filled : stop, :] = keys
         self.values[index][..., self.filled : stop, :] = values
