@@ -42,9 +42,10 @@ class AttentionMemory:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write a chunk's [..., heads, T, head_dim] at `index`; return all held there, the chunk's at the end."""
         stop = self.filled + keys.shape[-2]
-        self.keys[index][..., self.filled : stop, :] = keys
-        self.values[index][..., self.filled : stop, :] = values
-        return self.keys[index][..., :stop, :], self.values[index][..., :stop, :]
+        all_keys, all_values = self.keys[index][..., :stop, :], self.values[index][..., :stop, :]
+        all_keys[..., self.filled :, :] = keys
+        all_values[..., self.filled :, :] = values
+        return all_keys, all_values
 
     def commit(self, frames: int) -> None:
         """Count the appended frames as held, now that every index has them, and forget the oldest beyond `context`."""

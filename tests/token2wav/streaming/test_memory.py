@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,7 @@ def test_chunks_overlap_by_the_look_ahead(groups):
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     own = [chunk.tokens if chunk.last else chunk.tokens[:-5] for chunk in chunks]
     assert np.array_equal(np.concatenate(own), tokens)
-    for sent, (chunk, following) in enumerate(zip(chunks, chunks[1:], strict=False)):
+    for sent, (chunk, following) in enumerate(pairwise(chunks)):
         assert len(chunk.tokens) == 5 * (chunk_groups(sent) + 1)
         assert np.array_equal(chunk.tokens[-5:], following.tokens[:5])
     assert len(chunks[-1].tokens) <= 5 * CHUNK_GROUPS[-1]

@@ -60,8 +60,8 @@ def test_how_tokens_arrive_changes_nothing(streaming, quick_prompt):
     chunker, stream = Chunker(), streaming.open(quick_prompt, SEED)
     mels = []
     for index in range(len(tokens)):
-        for chunk in chunker.push(tokens[index : index + 1], last=index == len(tokens) - 1):
-            mels.append(streaming.push(stream, chunk))
+        chunks = chunker.push(tokens[index : index + 1], last=index == len(tokens) - 1)
+        mels += [streaming.push(stream, chunk) for chunk in chunks]
     assert np.array_equal(np.concatenate(mels, axis=1), mel_of(streaming, quick_prompt, tokens))
 
 
