@@ -51,9 +51,9 @@ def test_golden_stream(streaming, vocoder, config, case, monkeypatch):
             assert_golden("golden_stream", f"{name}_mel", torch.from_numpy(mel))
             waveform = audio.push(mel, chunk.last)
             source, f0 = vocoder.calls[-1]
-            assert_golden("golden_stream", f"{name}_hift_f0", f0)
+            assert_golden("golden_stream", f"{name}_hift_f0", torch.from_numpy(f0))
             if f"{name}_source" in GOLDEN:
-                assert_golden("golden_stream", f"{name}_source", source)
+                assert_golden("golden_stream", f"{name}_source", torch.from_numpy(source))
             assert_golden("golden_stream", f"{name}_wav", torch.from_numpy(waveform))
             samples = len(waveform)
             sent += 1
