@@ -35,6 +35,11 @@ class TorchRuntime:
         flow.to_empty(device="cpu").load_state_dict(load_file(directory / WEIGHTS))
         return cls(flow, device, dtype)
 
+    @property
+    def flow(self) -> Flow:
+        """The networks on their device, for chunked work."""
+        return self._flow
+
     def context(
         self, pairs: torch.Tensor, lengths: torch.Tensor, speaker_embedding: torch.Tensor, condition: torch.Tensor
     ) -> torch.Tensor:
