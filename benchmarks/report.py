@@ -1,11 +1,15 @@
 """What a comparison found, and the table that shows it."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+
+
+WIDTH = 170  # of a table that goes to a file
 
 
 @dataclass(frozen=True)
@@ -61,4 +65,4 @@ def print_rows(rows: Sequence[Row]) -> None:
             row.baseline_name,
             row.note,
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table)

@@ -21,9 +21,12 @@ def main(
     threads: Annotated[list[int] | None, typer.Option(help="Thread counts; default 1 and 2.")] = None,
 ) -> None:
     """Time each stage at each thread count and print one table."""
+    found = []
     for name in stage or STAGES:
         for count in threads or (1, 2):
-            print_rows(STAGES[name](original, count))
+            print(f"{name}, {count} threads: minutes …", flush=True)
+            found += STAGES[name](original, count)
+    print_rows(found)
 
 
 if __name__ == "__main__":
