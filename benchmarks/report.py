@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-
 WIDTH = 170  # of a table that goes to a file
 
 
