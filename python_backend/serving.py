@@ -72,10 +72,22 @@ class Inputs:
             raise InvalidInput(name, "is not valid UTF-8") from error
 
 
-def response(outputs: Outputs) -> Any:
-    """Make a Triton response of named arrays; a `str` array or scalar becomes BYTES."""
+def wanted_outputs(request: Any) -> frozenset[str]:
+    """Return the outputs that the caller asked for."""
+    return frozenset(request.requested_output_names())
+
+
+def response(outputs: Outputs, wanted: frozenset[str] | None = None) -> Any:
+    """Make a Triton response of named arrays; a `str` array or scalar becomes BYTES.
+
+    Args:
+        wanted: outputs to keep, all by default. Triton 2.51 drops the others itself, but while another thread may run
+            Python, which can corrupt the process's memory.
+    """
     tensors = []
     for name, value in outputs.items():
+        if wanted is not None and name not in wanted:
+            continue
         if value.dtype.kind in "US":
             value = np.array([str(item).encode() for item in value.reshape(-1)], dtype=object).reshape(value.shape)
         tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(value)))
@@ -109,7 +121,7 @@ class UnaryWorkers:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                self._pool.submit(self._run, Inputs(request), sender)
+                self._pool.submit(self._run, Inputs(request), wanted_outputs(request), sender)
             except Exception as error:
                 self._send(sender, error_response(error))
 
@@ -117,9 +129,9 @@ class UnaryWorkers:
         """Wait for the requests under way."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, inputs: Inputs, sender: Any) -> None:
+    def _run(self, inputs: Inputs, wanted: frozenset[str], sender: Any) -> None:
         try:
-            answer = response(self._answer(inputs))
+            answer = response(self._answer(inputs), wanted)
         except BaseException as error:
             answer = error_response(error)
         self._send(sender, answer)

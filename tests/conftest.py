@@ -12,3 +12,4 @@ def server(tmp_path_factory):
     running = start("--first-words", str(words))
     yield running
     running.stop()
+    print("\n".join(line for line in running.log if "gateway.access" not in line))  # shown beside a failure

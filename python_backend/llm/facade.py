@@ -3,7 +3,9 @@
 import json
 import logging
 import threading
+import time
 import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 COLLECTED_AT_ONCE = 28
 OPERATIONS_AT_ONCE = 2
 CANCEL_POLL_SECONDS = 0.05
+KEPT_SECONDS = 2.0
 OUTPUTS = ["tokens", "finish_reason", "usage", "stage_ms", "stats", "error"]
 
 
@@ -44,6 +47,7 @@ class UnaryFacade:
         self._operations = ThreadPoolExecutor(OPERATIONS_AT_ONCE, thread_name_prefix="operation")
         self._lock = threading.Lock()
         self._live: dict[Any, str] = {}  # response sender → cancel_id
+        self._spent: deque[tuple[float, Any]] = deque()  # when, response iterator
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._watcher.start()
@@ -66,9 +70,10 @@ class UnaryFacade:
 
     def _enqueue(self, request: Any, sender: Any) -> None:
         cancel_id = serving.Inputs(request).text("cancel_id") or uuid.uuid4().hex
+        wanted = serving.wanted_outputs(request)
         inputs = {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in request.inputs()}
         if "op" in inputs:
-            self._operations.submit(self._answer, inputs, sender, request.request_id(), {})
+            self._operations.submit(self._answer, inputs, sender, wanted, request.request_id(), {})
             return
         with self._lock:
             if len(self._live) >= self._limit:
@@ -76,15 +81,20 @@ class UnaryFacade:
             self._live[sender] = cancel_id
         inputs["cancel_id"] = np.array([cancel_id.encode()], dtype=np.object_)
         parameters = json.loads(request.parameters() or "{}")
-        self._requests.submit(self._answer, inputs, sender, request.request_id(), parameters)
+        self._requests.submit(self._answer, inputs, sender, wanted, request.request_id(), parameters)
 
     def _answer(
-        self, inputs: dict[str, NDArray[Any]], sender: Any, request_id: str, parameters: dict[str, Any]
+        self,
+        inputs: dict[str, NDArray[Any]],
+        sender: Any,
+        wanted: frozenset[str],
+        request_id: str,
+        parameters: dict[str, Any],
     ) -> None:
         try:
             if sender.is_cancelled():
                 raise Cancelled("the request was cancelled")
-            answer = serving.response(self._collect(inputs, request_id, parameters))
+            answer = serving.response(self._collect(inputs, request_id, parameters), wanted)
         except Exception as error:
             answer = serving.error_response(error)
         with self._lock:
@@ -101,15 +111,28 @@ class UnaryFacade:
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
         )
         outputs: dict[str, NDArray[Any]] = {}
-        for piece in request.exec(decoupled=True):  # one with the answer, and an empty one that ends the stream
-            if piece.has_error():
-                raise serving.called_model_error(self._engine, piece.error())
-            outputs |= {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in piece.output_tensors()}
+        pieces = request.exec(decoupled=True)
+        try:
+            for piece in pieces:  # one with the answer, and an empty one that ends the stream
+                if piece.has_error():
+                    raise serving.called_model_error(self._engine, piece.error())
+                outputs |= {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in piece.output_tensors()}
+        finally:
+            self._keep(pieces)
         if not outputs:
             raise RequestError(f"{self._engine} ended without an answer")
         if "error" in outputs:
             raise error_text.from_text(bytes(outputs["error"][0]).decode())
         return outputs
+
+    def _keep(self, pieces: Any) -> None:
+        # When a stream has ended, Triton 2.51 drops its own reference from a thread that does not hold Python's lock.
+        # Were it the last one, the arrays in it would be freed beside running Python code and corrupt the heap.
+        now = time.monotonic()
+        with self._lock:
+            self._spent.append((now, pieces))
+            while self._spent[0][0] < now - KEPT_SECONDS:
+                self._spent.popleft()
 
     def _watch(self) -> None:
         while not self._closing.wait(CANCEL_POLL_SECONDS):

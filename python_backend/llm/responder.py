@@ -30,6 +30,7 @@ class Channel:
     Args:
         collect: send one response with all tokens instead of a stream (request parameter `collect`).
         error_output: send an error as the outputs `finish_reason` = `error` and `error` (parameter `error_output`).
+        wanted: outputs the caller asked for.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Channel:
         on_gone: Callable[[], None],
         collect: bool,
         error_output: bool,
+        wanted: frozenset[str],
     ):
         self._outbox = outbox
         self._collect = collect
@@ -46,6 +48,7 @@ class Channel:
         self._tokens: list[int] = []
         self.sender = sender
         self.on_gone = on_gone
+        self.wanted = wanted
         self.started = False  # a response has been sent
 
     def emit(self, event: Event) -> None:
@@ -102,7 +105,9 @@ class Responder:
         """Return the channel of a Triton request; `on_gone` is called once when its caller has cancelled."""
         parameters = json.loads(request.parameters() or "{}")
         forms = (bool(parameters.get("collect")), bool(parameters.get("error_output")))
-        channel = Channel(self._outbox, request.get_response_sender(), on_gone, *forms)
+        channel = Channel(
+            self._outbox, request.get_response_sender(), on_gone, *forms, wanted=serving.wanted_outputs(request)
+        )
         self._live.add(channel)
         return channel
 
@@ -131,7 +136,11 @@ class Responder:
         if last:
             self._live.discard(channel)
         try:
-            made = serving.error_response(answer) if isinstance(answer, Exception) else serving.response(answer)
+            made = (
+                serving.error_response(answer)
+                if isinstance(answer, Exception)
+                else serving.response(answer, channel.wanted)
+            )
             if isinstance(answer, Exception) and channel.started:
                 # Triton 2.51 overlooks the flag on an error that follows other responses, and can then never unload the
                 # model; on an error that comes first, it is the flag sent by itself that it overlooks.

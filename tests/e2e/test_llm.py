@@ -137,7 +137,7 @@ def test_without_the_grammar_broken_speech_is_an_error(grpc):
 
 
 def test_a_cancel_request_ends_both_faces(server, grpc):
-    stream = iter(Stream(server, **CLONE, max_tokens=7000, cancel_id="a-stream"))
+    stream = iter(Stream(server, **CLONE, max_tokens=3000, cancel_id="a-stream"))
     next(stream)
     assert infer(grpc, op="cancel", cancel_id="a-stream")["finish_reason"][0] == b"cancelled"
     with pytest.raises(InferenceServerException, match="cancelled"):
@@ -147,7 +147,7 @@ def test_a_cancel_request_ends_both_faces(server, grpc):
 
     def ask():
         try:
-            infer(server.triton(), **CLONE, max_tokens=7000, cancel_id="an-answer")
+            infer(server.triton(), **CLONE, max_tokens=3000, cancel_id="an-answer")
         except InferenceServerException as error:
             failure.append(error)
 
@@ -167,14 +167,14 @@ def test_a_cancel_may_come_first(grpc):
 
 
 def test_a_client_that_goes_frees_the_slot(server, grpc):
-    stream = Stream(server, **CLONE, max_tokens=7000)
+    stream = Stream(server, **CLONE, max_tokens=3000)
     answers = iter(stream)
     next(answers)
     assert stats(grpc)["running"] == 1
     stream.leave()
     assert wait_idle(grpc)
 
-    call = grpc.async_infer(UNARY, tensors(grpcclient, {**CLONE, "max_tokens": 7000}), callback=lambda *_: None)
+    call = grpc.async_infer(UNARY, tensors(grpcclient, {**CLONE, "max_tokens": 3000}), callback=lambda *_: None)
     assert wait_running(grpc)
     call.cancel()
     assert wait_idle(grpc)
@@ -185,7 +185,7 @@ def test_a_full_queue_is_refused_at_once_and_cancels_still_work(server, grpc):
     calls = 120  # 28 collected at once, 64 in the queue
     clients = [server.triton() for _ in range(2)]
     for number in range(calls):
-        request = {**CLONE, "max_tokens": 7000, "cancel_id": f"crowd-{number}"}
+        request = {**CLONE, "max_tokens": 3000, "cancel_id": f"crowd-{number}"}
         clients[number % 2].async_infer(
             UNARY, tensors(grpcclient, request), callback=lambda result, error: answers.put((result, error))
         )
