@@ -33,7 +33,7 @@ class VoiceReference(BaseModel):
     id: str
 
 
-VoiceName = Annotated[str, BeforeValidator(_voice_name, json_schema_input_type=str | VoiceReference)]
+VoiceChoice = Annotated[str, BeforeValidator(_voice_name, json_schema_input_type=str | VoiceReference)]
 _Scalars = dict[str, str | int | float | bool | None]
 Metadata = Annotated[
     dict[str, str],
@@ -102,7 +102,7 @@ class SpeechRequest(WireModel):
     input: str | None = Field(
         None, description="Text to speak (clone) or the new text with its tags (paralinguistic); else never spoken."
     )
-    voice: VoiceName | None = Field(None, description='Voice id, OpenAI voice name or `{"id": …}`.')
+    voice: VoiceChoice | None = Field(None, description='Voice id, OpenAI voice name or `{"id": …}`.')
     response_format: AudioFormat | None = Field(
         None, description="Unset: `wav`; `mp3` for an OpenAI model alias without `step_audio`."
     )
@@ -150,6 +150,19 @@ class VoiceCard(BaseModel):
     prompt_text: str = Field(description="The words spoken in it.")
     locale: str
     gender: str
+
+
+class VoiceName(BaseModel):
+    """One entry of `/v1/voices` on port 7861."""
+
+    id: str
+    name: str
+
+
+class VoiceNames(BaseModel):
+    """`/v1/voices` on port 7861, whose clients read it in this form."""
+
+    voices: list[VoiceName]
 
 
 class VoiceDeleted(BaseModel):

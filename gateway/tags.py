@@ -21,6 +21,12 @@ PARALINGUISTIC = (
     "Breathing", "Laughter", "Surprise-oh", "Confirmation-en", "Uhm", "Surprise-ah", "Surprise-wa", "Sigh",
     "Question-ei", "Dissatisfaction-hnn",
 )  # fmt: skip
+# What its second generation (2026) was trained on. Text reaches a model untouched, so each works where it is known.
+PARALINGUISTIC_2026 = (
+    "sigh", "inhale", "laugh", "chuckle", "exhale", "clears throat", "snort", "giggle", "cough", "breath", "uhm",
+    "Confirmation-en", "Surprise-oh", "Surprise-ah", "Surprise-wa", "Surprise-yo", "Dissatisfaction-hnn", "Question-ei",
+    "Question-ah", "Question-en", "Question-yi", "Question-oh",
+)  # fmt: skip
 DIALECT = ("Sichuanese", "Cantonese", "Japanese", "Korean")
 
 TAGS: dict[str, tuple[str, ...]] = {
@@ -29,6 +35,7 @@ TAGS: dict[str, tuple[str, ...]] = {
     "style": STYLE,
     "speed": SPEED,
     "paralinguistic": PARALINGUISTIC,
+    "paralinguistic_2026": PARALINGUISTIC_2026,
     "denoise": (),
     "vad": (),
     "dialect": DIALECT,

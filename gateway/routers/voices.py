@@ -7,9 +7,10 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 
 from gateway.errors import InvalidValue, NotFound, PayloadTooLarge, PromptTextRequired
+from gateway.ports import VOXCPM, Port
 from gateway.recordings import Recordings
 from gateway.routers.documented import errors
-from gateway.schemas import OpenAIVoice, OpenAIVoiceDeleted, VoiceCard, VoiceDeleted
+from gateway.schemas import OpenAIVoice, OpenAIVoiceDeleted, VoiceCard, VoiceDeleted, VoiceName, VoiceNames
 from gateway.tags import control_token
 from gateway.voice_store import NewVoice, StoreFull, VoiceStore
 from gateway.voices import UnknownVoice, Voice, VoiceLibrary
@@ -56,8 +57,10 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
             raise NotFound(f"no custom voice is called {voice!r}", param="voice")
 
     @routes.get("/voices")
-    async def list_voices() -> list[VoiceCard]:
-        """List the voices: built-in ones first, the default before all."""
+    async def list_voices(port: Port) -> list[VoiceCard] | VoiceNames:
+        """List the voices: built-in ones first, the default before all. On port 7861, by name only."""
+        if port == VOXCPM:
+            return VoiceNames(voices=[VoiceName(id=voice.id, name=voice.name) for voice in voices])
         return [_card(voice) for voice in voices]
 
     @routes.post("/voices", status_code=201, responses=errors(400, 401, 413, 415))

@@ -44,9 +44,20 @@ async def test_voices_have_the_contracts_fields(http: httpx.AsyncClient) -> None
     assert_error(await http.get("/v1/voices/nobody/audio"), 404, "not_found", "voice")
 
 
+async def test_port_7861_lists_voices_by_name(http: httpx.AsyncClient) -> None:
+    listed = await http.get("http://gateway:7861/v1/voices")
+    assert listed.json()["voices"][0] == {"id": "fear_female", "name": "Fearful woman"}
+    assert [voice["id"] for voice in listed.json()["voices"]][1:] == ["happy_en", "whisper_cn", "story_teller"]
+
+
+def test_the_port_is_the_sockets_and_not_what_a_header_claims(live: str) -> None:
+    assert isinstance(httpx.get(f"{live}/v1/voices", headers={"Host": "gateway:7861"}).json(), list)
+
+
 async def test_tags_have_the_contracts_counts(http: httpx.AsyncClient) -> None:
     tags = (await http.get("/v1/tags")).json()["data"]
     assert [len(tags[mode]) for mode in ("emotion", "style", "speed", "paralinguistic")] == [15, 33, 4, 10]
+    assert len(set(tags["paralinguistic_2026"])) == 22
     assert tags["clone"] == tags["vad"] == tags["denoise"] == []
 
 
