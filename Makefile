@@ -44,6 +44,7 @@ bench: .venv/dev.installed  ## Each stage at the released sizes, side by side wi
 
 .venv/dev.installed: .venv/serve.installed
 	$(BIN)/pip install -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --no-deps --upgrade --target .venv/openai1 openai==1.109.1 distro==1.9.0
 	touch $@
 
 clean:  ## Remove what was built; keeps .venv
