@@ -89,7 +89,7 @@ def stream(
         lookahead=None if variant.own_lookahead else tokens[:5],
         noise=SeededNoise(PROMPT_SEED, channels) if variant.fixed_prompt_noise else noise,
     )
-    held = prompt.frames + variant.limits.estimator_context
+    held = prompt.conditions.frames + variant.limits.estimator_context
     saturating = RecordedNoise(noise(0, held + UNLIMITED), held)
     under_way = flow.open(prompt, noise if variant.noise_by_position else saturating, variant.limits)
     mels = [flow.push(under_way, chunk) for chunk in Chunker().push(tokens, last=True)]

@@ -40,6 +40,11 @@ class Chunk:
     tokens: NDArray[np.int32]
     last: bool
 
+    @property
+    def own_groups(self) -> int:
+        """Groups that become sound with this chunk."""
+        return len(self.tokens) // GROUP - (0 if self.last else LOOKAHEAD_GROUPS)
+
 
 class Chunker:
     """Collects tokens as they come and cuts them into chunks.

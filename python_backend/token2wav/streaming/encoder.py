@@ -59,6 +59,12 @@ class EncoderState:
         lower, upper = self.lower.fork(context, chunk), self.upper.fork(rate * context, rate * chunk)
         return type(self)(self.lookahead_past.clone(), self.upsample_past.clone(), lower, upper)
 
+    def forked_nbytes(self, context: int, chunk: int) -> int:
+        """Return the bytes that a copy by `fork` takes."""
+        rate = self.upper.filled // self.lower.filled
+        memories = self.lower.forked_nbytes(context, chunk) + self.upper.forked_nbytes(rate * context, rate * chunk)
+        return self.lookahead_past.nbytes + self.upsample_past.nbytes + memories
+
     @property
     def nbytes(self) -> int:
         """Bytes taken."""

@@ -47,6 +47,10 @@ class EstimatorState:
         """Copy the state as the prompt of a new stream; sizes in mel frames."""
         return type(self)(self.memory.fork(context, chunk), self.conv_past.clone())
 
+    def forked_nbytes(self, context: int, chunk: int) -> int:
+        """Return the bytes that a copy by `fork` takes."""
+        return self.memory.forked_nbytes(context, chunk) + self.conv_past.nbytes
+
     @property
     def nbytes(self) -> int:
         """Bytes taken."""

@@ -35,9 +35,9 @@ class Limits:
     chunk_groups: int = CHUNK_GROUPS[-1]
 
 
-@dataclass
-class Prompt:
-    """A voice set up for streams of the same solver settings. Streams copy it: it can be kept and used again.
+@dataclass(frozen=True)
+class Conditions:
+    """What stays the same through a prompt and the streams after it.
 
     Attributes:
         frames: mel frames of the prompt.
@@ -45,8 +45,6 @@ class Prompt:
         times: float32 [steps + 1].
         modulation: float32 [steps, vectors, C].
         guidance: of the solver.
-        encoder: state after the prompt.
-        estimator: state after the prompt.
     """
 
     frames: int
@@ -54,6 +52,23 @@ class Prompt:
     times: torch.Tensor
     modulation: torch.Tensor
     guidance: float
+
+    def solves_with(self, other: "Conditions") -> bool:
+        """Tell whether chunks of both may share a solve."""
+        return len(self.times) == len(other.times) and self.guidance == other.guidance
+
+
+@dataclass
+class Prompt:
+    """A voice set up for streams of the same solver settings. Streams copy it: it can be kept and used again.
+
+    Attributes:
+        conditions: of the voice and its streams.
+        encoder: state after the prompt.
+        estimator: state after the prompt.
+    """
+
+    conditions: Conditions
     encoder: EncoderState
     estimator: EstimatorState
 
@@ -68,16 +83,23 @@ class FlowStream:
 
     def __init__(self, prompt: Prompt, noise: FrameNoise, limits: Limits, stride: int):
         chunk = PAIRS_PER_GROUP * limits.chunk_groups
-        self.prompt = prompt
+        self.conditions = prompt.conditions
         self.noise = noise
         self.limits = limits
-        self.position = prompt.frames  # mel frames made so far, the prompt's included
+        self.position = prompt.conditions.frames  # mel frames made so far, the prompt's included
         self.encoder: EncoderState | None = prompt.encoder.fork(limits.encoder_context, chunk)
         self.estimator: EstimatorState | None = prompt.estimator.fork(limits.estimator_context, stride * chunk)
 
     def close(self) -> None:
         """Free the state; more chunks are refused."""
         self.encoder = self.estimator = None
+
+    @staticmethod
+    def nbytes_after(prompt: Prompt, limits: Limits, stride: int) -> int:
+        """Return the bytes that a stream after `prompt` takes."""
+        chunk = PAIRS_PER_GROUP * limits.chunk_groups
+        encoder = prompt.encoder.forked_nbytes(limits.encoder_context, chunk)
+        return encoder + prompt.estimator.forked_nbytes(limits.estimator_context, stride * chunk)
 
     @property
     def nbytes(self) -> int:
@@ -137,11 +159,7 @@ class StreamingFlow:
         modulation = flow.decoder.estimator.modulation(times[:-1].to(self._device))
         rows = 2 if guidance else 1
         result = Prompt(
-            frames,
-            speaker,
-            times,
-            modulation,
-            guidance,
+            Conditions(frames, speaker, times, modulation, guidance),
             EncoderState.empty(flow.encoder, len(prompt), 0, 0),
             EstimatorState.empty(flow.decoder.estimator, steps, rows, frames, 0, 0),
         )
@@ -165,6 +183,10 @@ class StreamingFlow:
             noise = SeededNoise(noise, self._config.mel_channels)
         return FlowStream(prompt, noise, limits or Limits(), self._stride)
 
+    def stream_nbytes(self, prompt: Prompt, limits: Limits | None = None) -> int:
+        """Return the bytes that `open` will take."""
+        return FlowStream.nbytes_after(prompt, limits or Limits(), self._stride)
+
     def push(self, stream: FlowStream, chunk: Chunk) -> NDArray[np.float32]:
         """Make the mel of one chunk, [mel, frames]; see `advance`."""
         return self.advance([stream], [chunk])[0]
@@ -184,18 +206,18 @@ class StreamingFlow:
             InvalidInput: tokens are broken, a chunk is too large or has nothing but look-ahead, or a stream is closed.
             ValueError: the streams or chunks do not go together.
         """
-        first = streams[0].prompt
-        if any(len(s.prompt.times) != len(first.times) or s.prompt.guidance != first.guidance for s in streams):
+        first = streams[0].conditions
+        if not all(stream.conditions.solves_with(first) for stream in streams):
             raise ValueError("streams of one solve must have the same steps and guidance")
-        if len({(len(chunk.tokens) // 5 - (not chunk.last)) for chunk in chunks}) != 1:
+        if len({chunk.own_groups for chunk in chunks}) != 1:
             raise ValueError("chunks of one solve must give the same number of frames")
-        inputs = [self._checked(stream, chunk) for stream, chunk in zip(streams, chunks, strict=True)]
+        inputs = [self.check(stream, chunk) for stream, chunk in zip(streams, chunks, strict=True)]
 
         estimator = self._flow.decoder.estimator
         contexts, noises, states = [], [], []
         for stream, (encoder, state, chunk_pairs), chunk in zip(streams, inputs, chunks, strict=True):
             mu = self._encode(encoder, chunk_pairs, chunk.last)
-            contexts.append(estimator.context(mu, stream.prompt.speaker, torch.zeros_like(mu)))
+            contexts.append(estimator.context(mu, stream.conditions.speaker, torch.zeros_like(mu)))
             noises.append(torch.from_numpy(stream.noise(stream.position, mu.shape[1])))
             states.append(state)
         mel = solve_chunk(
@@ -213,7 +235,12 @@ class StreamingFlow:
                 stream.close()
         return [np.ascontiguousarray(one.T) for one in mel.cpu().numpy()]
 
-    def _checked(self, stream: FlowStream, chunk: Chunk) -> tuple[EncoderState, EstimatorState, NDArray[np.int64]]:
+    def check(self, stream: FlowStream, chunk: Chunk) -> tuple[EncoderState, EstimatorState, NDArray[np.int64]]:
+        """Return the stream's states and the chunk's token pairs, int64 [n, 2].
+
+        Raises:
+            InvalidInput: as `advance`.
+        """
         if stream.encoder is None or stream.estimator is None:
             raise InvalidInput("tokens", "come after the stream's end")
         ahead = 0 if chunk.last else 1

@@ -68,6 +68,10 @@ class AttentionMemory:
         copy.filled = self.filled
         return copy
 
+    def forked_nbytes(self, context: int, chunk: int) -> int:
+        """Return the bytes that a copy by `fork` takes."""
+        return self.nbytes // self.keys.shape[-2] * (self.filled + context + chunk)
+
     @property
     def nbytes(self) -> int:
         """Bytes taken, however much is held."""
