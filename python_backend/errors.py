@@ -27,3 +27,9 @@ class Cancelled(RequestError):
     """The caller withdrew the request."""
 
     triton_code = "CANCELLED"
+
+
+class NotFound(RequestError):
+    """What the request refers to is not there, or no longer."""
+
+    triton_code = "NOT_FOUND"
