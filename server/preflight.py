@@ -170,6 +170,6 @@ def _model(model: Model, home: Home) -> Iterator[Problem]:
             f"{model.name} is a TensorRT plan, which {home.name} cannot run",
             f"git checkout model_repository/{model.name}/config.pbtxt, or use a GPU and NVIDIA's container",
         )
-    elif model.missing:
+    elif model.missing and not model.left_out:
         files = ", ".join(path.name for path in model.missing)
         yield Problem(f"{model.name} is not exported: {files} missing in {model.missing[0].parent}", EXPORT)

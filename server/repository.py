@@ -8,6 +8,8 @@ MODEL_FILE = {"onnxruntime": "model.onnx", "tensorrt": "model.plan", "python": "
 BACKEND_OF_PLATFORM = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt", "ensemble": "ensemble"}
 WEIGHTS = "weights"
 """Parameter in which a Python model's configuration names the files it reads from its version folder, `*` allowed."""
+OPTIONAL = "optional"
+"""Parameter, `true` for a model that the system does without where it has not been exported."""
 
 
 class RepositoryError(ValueError):
@@ -22,11 +24,18 @@ class Model:
         name: its folder and its name in Triton.
         backend: `ensemble`, `python`, `onnxruntime`, …
         missing: files that its configuration asks for and that are not there.
+        optional: whether the system runs without it.
     """
 
     name: str
     backend: str
     missing: tuple[Path, ...]
+    optional: bool = False
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it is not to be loaded."""
+        return self.optional and bool(self.missing)
 
 
 def read_repository(repository: Path) -> list[Model]:
@@ -53,7 +62,8 @@ def _read(path: Path) -> Model:
     versions = [folder for folder in path.parent.iterdir() if folder.is_dir() and folder.name.isdigit()]
     folders = versions or [path.parent / "1"]
     missing = tuple(folder / name for folder in folders for name in wanted if not any(folder.glob(name)))
-    return Model(path.parent.name, backend, missing)
+    optional = OPTIONAL in config.parameters and config.parameters[OPTIONAL].string_value == "true"
+    return Model(path.parent.name, backend, missing, optional)
 
 
 def _files(config: Any, backend: str) -> list[str]:

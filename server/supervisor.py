@@ -67,7 +67,9 @@ class Supervisor:
         return 0
 
     def _set_up(self, work: Path) -> None:
-        self._models = [model.name for model in read_repository(self._settings.model_repository)]
+        repository = read_repository(self._settings.model_repository)
+        self._models = [model.name for model in repository if not model.left_out]
+        self._left_out = [model.name for model in repository if model.left_out]
         self._speaks = first_words.ENSEMBLE in self._models
         variables = environment(self._home, os.environ)
         backends = assemble(self._home, work / "backends")
@@ -79,6 +81,8 @@ class Supervisor:
 
     def _bring_up(self) -> None:
         started = time.monotonic()
+        if self._left_out:
+            say(f"not exported, so not served: {', '.join(self._left_out)}")
         say(f"starting tritonserver of {self._home.name} with {len(self._models)} models")
         self._start_triton()
         if self._settings.gateway:

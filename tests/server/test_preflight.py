@@ -9,6 +9,7 @@ import pytest
 
 from server import preflight
 from server.locate import Home, find_home
+from server.repository import read_repository
 from server.settings import Settings
 from tests import servers
 from tests.server import toy
@@ -129,6 +130,21 @@ def test_models_that_are_not_exported(settings, home):
         "llm is not exported: *.safetensors",
         "net is not exported: model.onnx",
     ]
+
+
+def test_a_model_the_system_does_without(settings, home):
+    config = """parameters { key: "weights" value: { string_value: "*.safetensors" } }
+parameters { key: "optional" value: { string_value: "true" } }
+"""
+    toy.python_model(settings.model_repository, "extra", toy.ECHO, config)
+
+    def left_out():
+        assert preflight.check(settings, home) == []
+        return [model.name for model in read_repository(settings.model_repository) if model.left_out]
+
+    assert left_out() == ["extra"]
+    (settings.model_repository / "extra" / "1" / "model.safetensors").touch()
+    assert left_out() == []
 
 
 def test_a_plan_where_there_is_no_tensorrt(settings, tmp_path):
