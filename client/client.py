@@ -1,6 +1,7 @@
 """Speech from Python, in plain blocking calls."""
 
 import asyncio
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,7 +10,7 @@ import numpy as np
 import soundfile
 
 from client.errors import InvalidInput
-from client.speech import Clip, SpeechJob, SpeechResult, run_passes
+from client.speech import Clip, SpeechJob, SpeechResult, run_passes, stream_passes
 from client.triton import DEFAULT_URL, TritonSpeech
 
 
@@ -51,6 +52,25 @@ class StepAudioClient:
             SpeechError: the server is not there, refused, or failed.
         """
         return self._runner.run(run_passes(self._triton.synthesize, job, passes))
+
+    def stream(self, job: SpeechJob, passes: int = 1) -> Generator[SpeechResult, None, None]:
+        """Do the same and give the speech in parts, as it is made; the last one counts and times all of it.
+
+        Leaving the loop, or closing the generator, withdraws the rest from the server.
+
+        Raises:
+            SpeechError: the server is not there, refused, or failed, perhaps after some parts.
+        """
+        parts = stream_passes(self._triton.synthesize, self._triton.stream, job, passes)
+
+        async def following() -> SpeechResult | None:
+            return await anext(parts, None)
+
+        try:
+            while (part := self._runner.run(following())) is not None:
+                yield part
+        finally:
+            self._runner.run(parts.aclose())
 
     def variants(self) -> tuple[str, ...]:
         """Return the weights that can serve now, of `base`, `bnb` and `awq`.

@@ -7,12 +7,13 @@ from tritonclient.utils import InferenceServerException
 _INPUTS = frozenset(
     (
         "audio", "sample_rate", "mode", "text", "prompt_text", "edit_info", "intensity", "temperature", "top_k",
-        "top_p", "repetition_aware", "grammar", "seed", "max_tokens", "steps", "guidance", "cancel_id",
+        "top_p", "repetition_aware", "grammar", "seed", "max_tokens", "steps", "guidance", "cancel_id", "variant",
     )
 )  # fmt: skip
 # Triton puts these in front of a member's own words, in any number.
 _PREFIX = re.compile(r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder): )")
 _FIELD = re.compile(r"^([a-z][a-z0-9_]*): (.*)", re.DOTALL)
+_AWAY = re.compile(r"^(?:queue full|deadline passed|Request for unknown model)")
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*(?:\(\d+\))?(?::\d+)?")
 
 
@@ -53,7 +54,7 @@ class ModelFailed(SpeechError):
 def translate(error: InferenceServerException) -> SpeechError:
     """Turn a Triton client's exception into ours, without request ids, paths and tracebacks."""
     message = _own_words(error.message() or str(error))
-    match (error.status() or "").removeprefix("StatusCode."):
+    match (error.status() or _status_by(message)).removeprefix("StatusCode."):
         case "INVALID_ARGUMENT":
             found = _FIELD.match(message)
             if found and found[1] not in _INPUTS:  # what one stage gave the next is not the caller's to mend
@@ -69,6 +70,14 @@ def translate(error: InferenceServerException) -> SpeechError:
             return ServerUnavailable(message)
         case _:
             return ModelFailed(message)
+
+
+def _status_by(words: str) -> str:
+    """Return the status behind `words`: errors inside a stream come without theirs."""
+    found = _FIELD.match(words)
+    if found and found[1] in _INPUTS:
+        return "INVALID_ARGUMENT"
+    return "UNAVAILABLE" if _AWAY.match(words) else "INTERNAL"
 
 
 def _own_words(message: str) -> str:

@@ -1,6 +1,7 @@
 """What a speech model is asked and what it answers, free of any transport."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
@@ -64,10 +65,11 @@ class SpeechJob:
 
 @dataclass(frozen=True, slots=True)
 class SpeechResult:
-    """Speech and how it came about.
+    """Speech and how it came about, or one part of a stream of it.
 
     Attributes:
-        finish_reason: `stop`, or `length` when the token budget ended the speech.
+        finish_reason: `stop`, or `length` when the token budget ended the speech; empty for a part that others follow,
+            which has no counts and times: the last one has those of all.
         stage_ms: milliseconds by stage, in the order the stages ran.
     """
 
@@ -78,21 +80,44 @@ class SpeechResult:
     stage_ms: dict[str, float]
 
 
-async def run_passes(
-    synthesize: Callable[[SpeechJob], Awaitable[SpeechResult]], job: SpeechJob, passes: int
-) -> SpeechResult:
+Synthesize = Callable[[SpeechJob], Awaitable[SpeechResult]]
+
+
+async def run_passes(synthesize: Synthesize, job: SpeechJob, passes: int) -> SpeechResult:
     """Run `job` `passes` times, each pass on the output of the one before: the model's own control of strength.
 
-    After a paralinguistic pass the recording speaks the new text, so that becomes the transcript of the next one.
     Counts and times of the passes add up.
     """
-    results = [await synthesize(job)]
+    last, results = await before_last_pass(synthesize, job, passes)
+    return total([*results, await synthesize(last)])
+
+
+async def stream_passes(
+    synthesize: Synthesize,
+    stream: Callable[[SpeechJob], AsyncGenerator[SpeechResult, None]],
+    job: SpeechJob,
+    passes: int,
+) -> AsyncGenerator[SpeechResult, None]:
+    """Do the same and give the speech of the last pass in parts, as it is made."""
+    last, results = await before_last_pass(synthesize, job, passes)
+    async with aclosing(stream(last)) as parts:
+        async for part in parts:
+            yield total([*results, part]) if part.finish_reason else part
+
+
+async def before_last_pass(synthesize: Synthesize, job: SpeechJob, passes: int) -> tuple[SpeechJob, list[SpeechResult]]:
+    """Run all passes but the last; return the job of the last one and the results of the others.
+
+    After a paralinguistic pass the recording speaks the new text, so that becomes the transcript of the next one.
+    """
+    results: list[SpeechResult] = []
+    last = job
+    spoken = job.text if job.mode == "paralinguistic" else job.prompt_text
     for number in range(1, passes):
-        spoken = job.text if job.mode == "paralinguistic" else job.prompt_text
+        results.append(await synthesize(last))
         sampling = replace(job.sampling, seed=derived_seed(job.sampling.seed or 0, number))
-        again = replace(job, clip=results[-1].clip, prompt_text=spoken, sampling=sampling)
-        results.append(await synthesize(again))
-    return total(results)
+        last = replace(job, clip=results[-1].clip, prompt_text=spoken, sampling=sampling)
+    return last, results
 
 
 def total(results: Sequence[SpeechResult]) -> SpeechResult:

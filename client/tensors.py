@@ -1,5 +1,7 @@
 """The tensors of the `step_audio_editx_*` models (`docs/architecture.md`), to and from plain objects."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
@@ -9,21 +11,22 @@ from client.speech import Clip, SpeechJob, SpeechResult
 SAMPLE_RATE = 24_000
 
 OUTPUTS = ("waveform", "finish_reason", "usage", "voice_ms", "llm_ms", "flow_ms")
+STREAM_OUTPUTS = (*OUTPUTS, "vocoder_ms")
 _STAGES = {
     "voice_ms": ("prepare", "linguistic", "semantic", "speaker"),
     "llm_ms": ("prefill", "decode"),
     "flow_ms": ("flow_encoder", "flow_solver"),
+    "vocoder_ms": ("vocoder",),
 }
 
 
-def inputs_of(job: SpeechJob, cancel_id: str) -> list[triton.InferInput]:
+def inputs_of(job: SpeechJob) -> list[triton.InferInput]:
     """Return the inputs of one request; what the caller left open is left out, so that the model's default holds."""
     sampling = job.sampling
     tensors = [
         _tensor("audio", "FP32", np.ascontiguousarray(job.clip.waveform, np.float32)),
         _tensor("sample_rate", "INT32", np.array([job.clip.sample_rate], np.int32)),
         text_tensor("mode", job.mode),
-        text_tensor("cancel_id", cancel_id),
     ]
     words = {"text": job.text, "prompt_text": job.prompt_text, "edit_info": job.edit_info}
     tensors += [text_tensor(name, value) for name, value in words.items() if value]
@@ -47,26 +50,26 @@ def text_tensor(name: str, value: str) -> triton.InferInput:
     return _tensor(name, "BYTES", np.array([value.encode()], dtype=object))
 
 
-def requested_outputs() -> list[triton.InferRequestedOutput]:
-    """Return the outputs worth the transfer."""
-    return [triton.InferRequestedOutput(name) for name in OUTPUTS]
+def requested(outputs: Iterable[str]) -> list[triton.InferRequestedOutput]:
+    """Return `outputs` in the form a request names them in."""
+    return [triton.InferRequestedOutput(name) for name in outputs]
 
 
 def result_of(answer: triton.InferResult) -> SpeechResult:
-    """Read a model's answer."""
+    """Read a model's answer, or one of the answers of a stream, of which the last may be without a waveform."""
+    waveform = answer.as_numpy("waveform")
+    clip = Clip(np.zeros(0, np.float32) if waveform is None else waveform, SAMPLE_RATE)
+    finish_reason = answer.as_numpy("finish_reason")
+    if finish_reason is None:
+        return SpeechResult(clip, "", 0, 0, {})
     prompt_tokens, generated_tokens = (int(count) for count in answer.as_numpy("usage"))
     stage_ms = {
         stage: float(spent)
         for output, stages in _STAGES.items()
-        for stage, spent in zip(stages, answer.as_numpy(output), strict=True)
+        if (times := answer.as_numpy(output)) is not None
+        for stage, spent in zip(stages, times, strict=True)
     }
-    return SpeechResult(
-        clip=Clip(answer.as_numpy("waveform"), SAMPLE_RATE),
-        finish_reason=bytes(answer.as_numpy("finish_reason")[0]).decode(),
-        prompt_tokens=prompt_tokens,
-        generated_tokens=generated_tokens,
-        stage_ms=stage_ms,
-    )
+    return SpeechResult(clip, bytes(finish_reason[0]).decode(), prompt_tokens, generated_tokens, stage_ms)
 
 
 def _tensor(name: str, dtype: str, value: NDArray[np.generic]) -> triton.InferInput:

@@ -4,19 +4,22 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from client.errors import DeadlineExceeded, ServerUnavailable, translate
+from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, translate
 from client.speech import SpeechJob, SpeechResult
-from client.tensors import inputs_of, requested_outputs, result_of, text_tensor
+from client.tensors import OUTPUTS, STREAM_OUTPUTS, inputs_of, requested, result_of, text_tensor
 
 log = logging.getLogger(__name__)
 
 VARIANTS = ("base", "bnb", "awq")
+STREAM = "step_audio_editx_stream"
 DEFAULT_URL = "127.0.0.1:8001"
 # A restarted server is to be found again within a second: left to itself, gRPC waits up to two minutes between tries.
 _CHANNEL = [
@@ -26,7 +29,9 @@ _CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 _PROBE_SECONDS = 3.0
-_VARIANTS_KEPT_SECONDS = 5.0
+_LOADED_KEPT_SECONDS = 5.0
+# A stream that has begun and is silent for so long comes from a model that died.
+_SILENCE_SECONDS = 60.0
 
 
 class TritonSpeech:
@@ -41,7 +46,7 @@ class TritonSpeech:
     def __init__(self, url: str = DEFAULT_URL):
         self.url = url
         self._connected: triton.InferenceServerClient | None = None
-        self._variants: tuple[float, tuple[str, ...]] = (float("-inf"), ())
+        self._known: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
         self._cancels: set[asyncio.Task[None]] = set()
 
     @property
@@ -62,7 +67,9 @@ class TritonSpeech:
         cancel_id = secrets.token_hex(16)
         try:
             answer = await self._client.infer(
-                f"step_audio_editx_{job.variant}", inputs_of(job, cancel_id), outputs=requested_outputs()
+                _model(job.variant),
+                [*inputs_of(job), text_tensor("cancel_id", cancel_id)],
+                outputs=requested(OUTPUTS),
             )
         except InferenceServerException as error:
             failure = translate(error)
@@ -74,21 +81,41 @@ class TritonSpeech:
             raise
         return result_of(answer)
 
+    async def stream(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
+        """Run one pass and give its speech in parts, as it is made; where no model streams, in one.
+
+        Who leaves before the end must close the generator: that stops the work on the server.
+
+        Raises:
+            SpeechError: the request was refused or failed, perhaps after some parts.
+        """
+        if STREAM not in await self._loaded():
+            yield await self.synthesize(job)
+            return
+        request = {
+            "model_name": STREAM,
+            "inputs": [*inputs_of(job), text_tensor("variant", job.variant)],
+            "outputs": requested(STREAM_OUTPUTS),
+        }
+        answers = self._client.stream_infer(_once(request))
+        part: SpeechResult | None = None
+        try:
+            while (answer := await _next(answers, None if part is None else _SILENCE_SECONDS)) is not None:
+                part = result_of(answer)
+                yield part
+        finally:
+            answers.cancel()
+        if part is None or not part.finish_reason:
+            raise ModelFailed("the speech ended before its end")
+
     async def variants(self) -> tuple[str, ...]:
         """Return the variants that can serve now; the answer may be a few seconds old.
 
         Raises:
             ServerUnavailable: Triton does not answer.
         """
-        asked_at, known = self._variants
-        if time.monotonic() - asked_at > _VARIANTS_KEPT_SECONDS or not known:
-            try:
-                states = await asyncio.gather(*(self._model_ready(f"step_audio_editx_{name}") for name in VARIANTS))
-            except InferenceServerException as error:
-                raise ServerUnavailable(f"no Triton answers at {self.url}") from error
-            known = tuple(name for name, ready in zip(VARIANTS, states, strict=True) if ready)
-            self._variants = (time.monotonic(), known)
-        return known
+        loaded = await self._loaded()
+        return tuple(name for name in VARIANTS if _model(name) in loaded)
 
     async def ready(self) -> bool:
         """Tell whether any variant can serve."""
@@ -112,6 +139,18 @@ class TritonSpeech:
     ) -> None:
         await self.close()
 
+    async def _loaded(self) -> frozenset[str]:
+        asked_at, known = self._known
+        if time.monotonic() - asked_at > _LOADED_KEPT_SECONDS or not known:
+            models = (STREAM, *map(_model, VARIANTS))
+            try:
+                states = await asyncio.gather(*map(self._model_ready, models))
+            except InferenceServerException as error:
+                raise ServerUnavailable(f"no Triton answers at {self.url}") from error
+            known = frozenset(name for name, ready in zip(models, states, strict=True) if ready)
+            self._known = (time.monotonic(), known)
+        return known
+
     async def _model_ready(self, model: str) -> bool:
         return bool(await self._client.is_model_ready(model, client_timeout=_PROBE_SECONDS))
 
@@ -126,3 +165,31 @@ class TritonSpeech:
             await self._client.infer(f"llm_{variant}_unary", inputs, client_timeout=_PROBE_SECONDS)
         except InferenceServerException as error:
             log.warning("a request could not be withdrawn: %s", translate(error))
+
+
+def _model(variant: str) -> str:
+    return f"step_audio_editx_{variant}"
+
+
+async def _once(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    yield request
+
+
+async def _next(answers: Any, seconds: float | None) -> triton.InferResult | None:
+    """Return the next answer of a stream, `None` at its end.
+
+    Raises:
+        SpeechError: it failed, or was silent for `seconds`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            answer, error = await anext(answers)
+    except StopAsyncIteration:
+        return None
+    except TimeoutError:
+        raise DeadlineExceeded(f"the speech stood still for {seconds:g} s") from None
+    except grpc.aio.AioRpcError as failure:
+        error = InferenceServerException(failure.details() or "", str(failure.code()))
+    if error is not None:
+        raise translate(error) from None
+    return answer

@@ -14,6 +14,15 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor, triton_to_np_dtype
 
 SECONDS = 0.25
+PARTS = 5
+TONE = (0.5 * np.sin(2 * np.pi * 300 * np.arange(int(SECONDS * 24_000)) / 24_000)).astype(np.float32)
+ACCOUNT = {
+    "finish_reason": np.array([b"stop"], dtype=object),
+    "usage": np.array([11, 22], np.int32),
+    "voice_ms": np.array([1, 2, 3, 4], np.float32),
+    "llm_ms": np.array([5, 6], np.float32),
+    "flow_ms": np.array([7, 8], np.float32),
+}
 
 
 @dataclass
@@ -21,10 +30,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     url: str = ""
     loaded: tuple[str, ...] = ("step_audio_editx_base",)
     failure: tuple[grpc.StatusCode, str] | None = None
+    fails_late: bool = False
+    complete: bool = True
     hold: threading.Event | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     arrived: threading.Event = field(default_factory=threading.Event)
     withdrawn: threading.Event = field(default_factory=threading.Event)
+    stream_ended: threading.Event = field(default_factory=threading.Event)
 
     def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=request.name in self.loaded)
@@ -40,23 +52,38 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             self.hold.wait(20)
         if self.failure:
             context.abort(*self.failure)
-        time = np.arange(int(SECONDS * 24_000)) / 24_000
-        outputs = {
-            "waveform": (0.5 * np.sin(2 * np.pi * 300 * time)).astype(np.float32),
-            "finish_reason": np.array([b"stop"], dtype=object),
-            "usage": np.array([11, 22], np.int32),
-            "voice_ms": np.array([1, 2, 3, 4], np.float32),
-            "llm_ms": np.array([5, 6], np.float32),
-            "flow_ms": np.array([7, 8], np.float32),
-        }
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
-        for wanted in request.outputs:
-            value = outputs[wanted.name]
-            datatype = {"f": "FP32", "i": "INT32", "O": "BYTES"}[value.dtype.kind]
-            answer.outputs.add(name=wanted.name, datatype=datatype, shape=value.shape)
-            raw = serialize_byte_tensor(value).item() if datatype == "BYTES" else value.tobytes()
-            answer.raw_output_contents.append(raw)
-        return answer
+        return _answer(request, {"waveform": TONE, **ACCOUNT})
+
+    def ModelStreamInfer(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
+        (request,) = requests
+        self.asked.append((request.model_name, dict(map(_read, request.inputs, request.raw_input_contents))))
+        context.add_callback(self.stream_ended.set)
+        if self.failure is None:
+            answers = [{"waveform": part} for part in np.split(TONE, PARTS)]
+            answers += [ACCOUNT | {"vocoder_ms": np.array([9], np.float32)}] if self.complete else []
+        else:
+            answers = [{"waveform": TONE}] if self.fails_late else []
+        for answer in answers:
+            yield service_pb2.ModelStreamInferResponse(infer_response=_answer(request, answer))
+            self.arrived.set()
+            if self.hold:
+                self.hold.wait(20)
+        if self.failure:
+            # As Triton 2.51: the words without the status.
+            yield service_pb2.ModelStreamInferResponse(error_message=self.failure[1])
+
+
+def _answer(request: Any, outputs: dict[str, Any]) -> Any:
+    answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+    for wanted in request.outputs:
+        if wanted.name not in outputs:
+            continue
+        value = outputs[wanted.name]
+        datatype = {"f": "FP32", "i": "INT32", "O": "BYTES"}[value.dtype.kind]
+        answer.outputs.add(name=wanted.name, datatype=datatype, shape=value.shape)
+        raw = serialize_byte_tensor(value).item() if datatype == "BYTES" else value.tobytes()
+        answer.raw_output_contents.append(raw)
+    return answer
 
 
 def _read(tensor: Any, raw: bytes) -> tuple[str, Any]:
