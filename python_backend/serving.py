@@ -4,6 +4,7 @@ Triton 2.51 passes a request on although a required input is missing as soon as 
 checks outputs, so the models check for themselves.
 """
 
+import json
 import logging
 import traceback
 from collections.abc import Callable, Mapping
@@ -14,9 +15,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import DTypeLike, NDArray
 
+from python_backend import error_text
 from python_backend.errors import InvalidInput, RequestError
 
 log = logging.getLogger(__name__)
+
+# Request parameter of calls between models: errors begin with their code.
+CODED_ERRORS = "coded_errors"
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -94,14 +99,23 @@ def response(outputs: Outputs, wanted: frozenset[str] | None = None) -> Any:
     return pb_utils.InferenceResponse(tensors)
 
 
-def error_response(error: BaseException) -> Any:
-    """Make a Triton error response; anything but a `RequestError` is logged in full and reported without its trace."""
-    if isinstance(error, RequestError):
-        code = getattr(pb_utils.TritonError, error.triton_code)
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
-    log.error("unexpected failure\n%s", "".join(traceback.format_exception(error)))
-    message = f"internal error: {type(error).__name__}: {error}"
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, pb_utils.TritonError.INTERNAL))
+def error_response(error: BaseException, coded: bool = False) -> Any:
+    """Make a Triton error response; anything but a `RequestError` is logged in full and reported without its trace.
+
+    Args:
+        coded: begin the message with the code, for a calling model, to which Triton 2.51 does not give it.
+    """
+    if not isinstance(error, RequestError):
+        log.error("unexpected failure\n%s", "".join(traceback.format_exception(error)))
+    text = error_text.to_text(error)
+    code, _, message = text.partition(" ")
+    raised = pb_utils.TritonError(text if coded else message, getattr(pb_utils.TritonError, code))
+    return pb_utils.InferenceResponse(error=raised)
+
+
+def wants_coded_errors(request: Any) -> bool:
+    """Tell whether the caller is a model that reads the codes of errors from their messages."""
+    return bool(json.loads(request.parameters() or "{}").get(CODED_ERRORS))
 
 
 class UnaryWorkers:
@@ -121,7 +135,8 @@ class UnaryWorkers:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                self._pool.submit(self._run, Inputs(request), wanted_outputs(request), sender)
+                coded = wants_coded_errors(request)
+                self._pool.submit(self._run, Inputs(request), wanted_outputs(request), sender, coded)
             except Exception as error:
                 self._send(sender, error_response(error))
 
@@ -129,11 +144,11 @@ class UnaryWorkers:
         """Wait for the requests under way."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, inputs: Inputs, wanted: frozenset[str], sender: Any) -> None:
+    def _run(self, inputs: Inputs, wanted: frozenset[str], sender: Any, coded: bool) -> None:
         try:
             answer = response(self._answer(inputs), wanted)
         except BaseException as error:
-            answer = error_response(error)
+            answer = error_response(error, coded)
         self._send(sender, answer)
 
     @staticmethod
@@ -153,6 +168,7 @@ def call(model: str, inputs: Outputs, outputs: list[str], request_id: str = "") 
         requested_output_names=outputs,
         inputs=tensors,
         request_id=request_id,
+        parameters={CODED_ERRORS: True},
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     )
     answer = request.exec()
@@ -162,9 +178,8 @@ def call(model: str, inputs: Outputs, outputs: list[str], request_id: str = "") 
 
 
 def called_model_error(model: str, error: Any) -> RequestError:
-    """Turn another model's Triton error into ours with the same code."""
-    raised = RequestError(f"{error.message()}" if model in error.message() else f"{model}: {error.message()}")
-    for name in ("INVALID_ARG", "UNAVAILABLE", "NOT_FOUND", "CANCELLED"):
-        if error.code() == getattr(pb_utils.TritonError, name):
-            raised.triton_code = name
-    return raised
+    """Turn another model's Triton error into ours, with its code if it wrote that into the message."""
+    raised = error_text.from_text(error.message())
+    if raised.triton_code != "INTERNAL" or model in str(raised):
+        return raised
+    return RequestError(f"{model}: {raised}")

@@ -13,9 +13,8 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
 
-from python_backend import serving
+from python_backend import error_text, serving
 from python_backend.errors import Cancelled, RequestError, Unavailable
-from python_backend.llm import error_text
 from python_backend.serving import Outputs
 
 log = logging.getLogger(__name__)

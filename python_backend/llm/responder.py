@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from python_backend import serving
-from python_backend.llm import error_text
+from python_backend import error_text, serving
 from python_backend.llm.request import Event, Failed, Tokens
 from python_backend.serving import Outputs
 

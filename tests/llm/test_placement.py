@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from python_backend import error_text
 from python_backend.errors import Cancelled, InvalidInput, RequestError, Unavailable
-from python_backend.llm import error_text, placement
+from python_backend.llm import placement
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
