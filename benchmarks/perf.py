@@ -131,7 +131,8 @@ def _server(url: str) -> Iterator[str]:
     http, metrics = _free_port(), _free_port()
     ports = ["--triton-grpc-port", port, "--triton-http-port", http, "--triton-metrics-port", metrics]
     command = [sys.executable, "-m", "server", "--no-gateway", *ports]
-    server = Child(command, os.environ, read)
+    # Each request is to encode its clip, although it is always the same one.
+    server = Child(command, os.environ | {"VOICE_CACHE": "off"}, read)
     try:
         while not up.wait(0.2):
             if server.exit_code is not None:

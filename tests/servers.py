@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +36,7 @@ class Server:
     http: int
     grpc: int
     metrics: int
+    remembered: tempfile.TemporaryDirectory[str]  # lives as long as this
     log: list[str] = field(default_factory=list)
 
     @property
@@ -59,20 +62,30 @@ class Server:
         return time.monotonic() - started
 
 
-def start(*options: str, ready_line: str = "ready", within: float = 300, cwd: Path = ROOT) -> Server:
-    """Start the server with `options` and wait for the line that says it is ready."""
+def start(
+    *options: str,
+    ready_line: str = "ready",
+    within: float = 300,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+) -> Server:
+    """Start the server with `options` and wait for the line that says it is ready.
+
+    Unless `environment` says otherwise, it remembers no voices of earlier runs.
+    """
+    remembered = tempfile.TemporaryDirectory(prefix="voices-")
     ports = free_ports(4)
     names = ("--port", "--triton-http-port", "--triton-grpc-port", "--triton-metrics-port")
     flags = [text for name, port in zip(names, ports, strict=True) for text in (name, str(port))]
     process = subprocess.Popen(
         [sys.executable, "-m", "server", *flags, *options],
         cwd=cwd,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "VOICE_CACHE_DIR": remembered.name} | dict(environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    server = Server(process, *ports)
+    server = Server(process, *ports, remembered)
     is_ready = threading.Event()
 
     def read() -> None:
