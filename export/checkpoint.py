@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 SEARCH_DEPTH = 4  # the deepest part lies in Step-Audio-Tokenizer/<owner>/<model>/
+RECOGNIZER_TOKENS = "chn_jpn_yue_eng_ko_spectok.bpe.model"
 
 
 class CheckpointError(Exception):
@@ -33,6 +34,7 @@ class Checkpoint:
         vocoder_dir: folder of `cosyvoice.yaml`, `flow.pt` and `hift.pt`.
         llm_dir: folder of the language model (`config.json` of type `step1` and `*.safetensors`).
         tokenizer_model: `tokenizer.model`, the SentencePiece model.
+        recognizer_dir: folder of SenseVoice: what `linguistic_dir` has, and the SentencePiece model of its tokens.
     """
 
     directory: Path
@@ -43,6 +45,7 @@ class Checkpoint:
     vocoder_dir: Path | None
     llm_dir: Path | None
     tokenizer_model: Path | None
+    recognizer_dir: Path | None
 
     @classmethod
     def open(cls, directory: Path | str) -> Self:
@@ -70,13 +73,14 @@ class Checkpoint:
 
         checkpoint = cls(
             directory=root,
-            linguistic_dir=folder_with("model.pt", "config.yaml", "am.mvn"),
+            linguistic_dir=folder_with("model.pt", "config.yaml", "am.mvn", without=RECOGNIZER_TOKENS),
             centroids=file("linguistic_tokenizer.npy"),
             semantic_onnx=file("speech_tokenizer_v1.onnx", not_beside="flow.pt"),
             campplus_onnx=file("campplus.onnx"),
             vocoder_dir=folder_with("cosyvoice.yaml", "flow.pt", "hift.pt"),
             llm_dir=_first(folders, _is_step1),
             tokenizer_model=file("tokenizer.model"),
+            recognizer_dir=folder_with("model.pt", "config.yaml", "am.mvn", RECOGNIZER_TOKENS),
         )
         if not any(getattr(checkpoint, field.name) for field in dataclasses.fields(cls)[1:]):
             raise CheckpointError(f"{root} holds no part of a Step-Audio-EditX checkpoint")
@@ -160,6 +164,19 @@ def plain_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds no map")
     return content
+
+
+def check_config(config: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> None:
+    """Check that `config` has every value of `expected`, maps within maps included; `where` starts the message.
+
+    Raises:
+        CheckpointError: one is missing or another.
+    """
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            check_config(config.get(key, {}), value, f"{where}: {key}")
+        elif config.get(key) != value:
+            raise CheckpointError(f"{where}: {key} is {config.get(key)!r}, this project knows only {value!r}")
 
 
 def kaldi_cmvn(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

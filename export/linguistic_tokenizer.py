@@ -1,14 +1,13 @@
 """The linguistic tokenizer (vq02): 16 kHz waveform → k-means codes of a Paraformer encoder, 16.67 per second."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.checkpoint import Checkpoint, CheckpointError, kaldi_cmvn, plain_yaml, state_dict
+from export.checkpoint import Checkpoint, CheckpointError, check_config, kaldi_cmvn, plain_yaml, state_dict
 from export.features import SAMPLE_RATE
 from export.linguistic_features import CHUNK, LinguisticFeatures
 from export.sanm_encoder import SanmEncoder
@@ -77,7 +76,7 @@ class LinguisticTokenizer(nn.Module):
         """
         folder = checkpoint.require("linguistic_dir")
         config = plain_yaml(folder / "config.yaml")
-        _check(config, EXPECTED, str(folder / "config.yaml"))
+        check_config(config, EXPECTED, str(folder / "config.yaml"))
         frontend, encoder_conf = config["frontend_conf"], config["encoder_conf"]
         shift, scale = kaldi_cmvn(folder / "am.mvn")
         centroids = np.load(checkpoint.require("centroids"), allow_pickle=False).astype(np.float32)
@@ -101,14 +100,6 @@ class LinguisticTokenizer(nn.Module):
         weights = state_dict(folder / "model.pt")
         encoder.load_state_dict({k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)})
         return cls(features, encoder, centroids).eval()
-
-
-def _check(config: dict[str, Any], expected: dict[str, Any], where: str) -> None:
-    for key, value in expected.items():
-        if isinstance(value, dict):
-            _check(config.get(key, {}), value, f"{where}: {key}")
-        elif config.get(key) != value:
-            raise CheckpointError(f"{where}: {key} is {config.get(key)!r}, this project knows only {value!r}")
 
 
 def export(checkpoint: Checkpoint, destination: Path) -> None:

@@ -57,13 +57,13 @@ def write_text_tokenizer(path: Path) -> int:
     """Write the model to `path` and return its number of pieces."""
     pieces = [(piece, 0.0, kind) for piece, kind in SPECIAL]
     pieces += [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
-    pieces += [(piece, score, NORMAL) for piece, score in _normal_pieces()]
+    pieces += [(piece, score, NORMAL) for piece, score in normal_pieces()]
     pieces += [(f"<audio_{token}>", 0.0, USER_DEFINED) for token in range(AUDIO_TOKENS)]
-    path.write_bytes(_model(pieces))
+    path.write_bytes(sentencepiece_model(pieces, byte_fallback=True))
     return len(pieces)
 
 
-def _normal_pieces() -> list[tuple[str, float]]:
+def normal_pieces() -> list[tuple[str, float]]:
     """Return words by their frequency, then single characters, each with its log-probability."""
     templates = [value for name, value in vars(prompt).items() if name.isupper() and isinstance(value, str)]
     words = re.findall(r"[A-Za-z]+", " ".join([*templates, "system human assistant", _ENGLISH]))
@@ -78,12 +78,13 @@ def _normal_pieces() -> list[tuple[str, float]]:
     return [("▁", -3.0), *scores, *((piece, -10.0) for piece in single[1:] if piece not in known)]
 
 
-def _model(pieces: list[tuple[str, float, int]]) -> bytes:
+def sentencepiece_model(pieces: list[tuple[str, float, int]], *, byte_fallback: bool) -> bytes:
+    """Return the file of a unigram model of `pieces`, each with its log-probability and kind."""
     body = b"".join(
         _bytes(1, _bytes(1, piece.encode()) + _float(2, score) + _integer(3, kind)) for piece, score, kind in pieces
     )
-    unigram, byte_fallback, split_digits = _integer(3, 1), _integer(35, 1), _integer(25, 1)
-    trainer = unigram + _integer(4, len(pieces)) + split_digits + byte_fallback
+    unigram, bytes_known, split_digits = _integer(3, 1), _integer(35, int(byte_fallback)), _integer(25, 1)
+    trainer = unigram + _integer(4, len(pieces)) + split_digits + bytes_known
     normalizer = _bytes(1, b"identity") + _bytes(2, b"") + _integer(4, 0)  # keeps repeated spaces
     return body + _bytes(2, trainer) + _bytes(3, normalizer)
 

@@ -76,7 +76,7 @@ def _write_linguistic(directory: Path, sizes: TokenizerSizes, seed: int, audio: 
     np.save(directory / "linguistic_tokenizer.npy", _sample(encoded, LINGUISTIC_CODES, seed).numpy())
     torch.save({f"encoder.{name}": value for name, value in encoder.state_dict().items()}, folder / "model.pt")
     (folder / "config.yaml").write_text(yaml.safe_dump(_config(sizes), sort_keys=False))
-    (folder / "am.mvn").write_text(_kaldi_cmvn(shift.numpy(), scale.numpy()))
+    (folder / "am.mvn").write_text(kaldi_cmvn_text(shift.numpy(), scale.numpy()))
     metas = {"init_param": "model.pt", "config": "config.yaml", "frontend_conf": {"cmvn_file": "am.mvn"}}
     (folder / "configuration.json").write_text(json.dumps({"file_path_metas": metas}, indent=1))
     tokens = ["<blank>", "<s>", "</s>", "<unk>"]
@@ -117,7 +117,9 @@ def _config(sizes: TokenizerSizes) -> dict[str, object]:
     }
 
 
-def _kaldi_cmvn(shift: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
+def kaldi_cmvn_text(shift: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
+    """Return the text that `export.checkpoint.kaldi_cmvn` reads."""
+
     def component(name: str, values: NDArray[np.float32]) -> str:
         numbers = " ".join(f"{value:.7g}" for value in values)
         return f"<{name}> {len(values)} {len(values)}\n<LearnRateCoef> 0 [ {numbers} ]\n"
