@@ -35,6 +35,7 @@ perf: .venv/dev.installed models  ## perf_analyzer on every model, table on scre
 bench: .venv/dev.installed  ## Each stage at the released sizes, side by side with its baseline
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.llm
+	$(BIN)/python -m benchmarks.gateway_overhead
 
 .venv/serve.installed: pyproject.toml constraints.txt
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
