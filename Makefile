@@ -36,6 +36,7 @@ bench: .venv/dev.installed  ## Each stage at the released sizes, side by side wi
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.llm
 	$(BIN)/python -m benchmarks.gateway_overhead
+	$(BIN)/python -m benchmarks.gateway_load
 
 .venv/serve.installed: pyproject.toml constraints.txt
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
