@@ -1,6 +1,6 @@
 """What the gateway asks of whatever makes speech."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from client.speech import Clip, Mode, Sampling, SpeechJob, SpeechResult
@@ -11,11 +11,16 @@ __all__ = ["Backend", "Clip", "Mode", "Sampling", "SpeechJob", "SpeechResult"]
 class Backend(Protocol):
     """Makes speech. `client.triton.TritonSpeech` is the real one.
 
-    Every method may raise `client.errors.SpeechError`. A cancelled `synthesize` must stop its work.
+    Every method may raise `client.errors.SpeechError`. A cancelled `synthesize` must stop its work, as must a closed
+    `stream`.
     """
 
     async def synthesize(self, job: SpeechJob) -> SpeechResult:
         """Run one clone or one edit pass."""
+        ...
+
+    def stream(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
+        """Do the same and give the speech in parts, as it is made."""
         ...
 
     async def variants(self) -> Sequence[str]:

@@ -13,8 +13,9 @@ from client.speech import Clip
 AudioFormat = Literal["wav", "mp3", "flac", "opus", "aac", "pcm"]
 
 
-# Reproducible files, and every packet handed on at once.
+# Reproducible files, and every packet handed on at once; of Ogg, which collects packets in pages, every 0.04 s.
 _CONTAINER_OPTIONS = {"fflags": "+bitexact", "flush_packets": "1"}
+_MUXER_OPTIONS = {"ogg": {"page_duration": "40000"}}
 
 
 class Writable(Protocol):
@@ -72,7 +73,8 @@ class Encoder:
     def __init__(self, audio_format: AudioFormat, rate: int, file: Writable):
         codec = CODECS[audio_format]
         self._rate = rate
-        self._container = av.open(file, "w", format=codec.muxer, container_options=_CONTAINER_OPTIONS)
+        options = _CONTAINER_OPTIONS | _MUXER_OPTIONS.get(codec.muxer, {})
+        self._container = av.open(file, "w", format=codec.muxer, container_options=options)
         track = self._container.add_stream(codec.encoder, rate=rate, layout="mono", options=codec.options)
         self._track = cast(av.AudioStream, track)
         if codec.bit_rate:
@@ -103,7 +105,8 @@ class StreamEncoder:
 
     def write(self, waveform: NDArray[np.float32]) -> bytes:
         """Return what encoding samples [N] gives so far."""
-        self._encoder.write(waveform)
+        if len(waveform):
+            self._encoder.write(waveform)
         return self._sink.take()
 
     def close(self) -> bytes:

@@ -44,14 +44,6 @@ class Plan:
     audio_format: AudioFormat
     warnings: list[str]
 
-    def manner_job(self, cloned: SpeechJob, clip: Clip) -> SpeechJob | None:
-        """Return the edit that gives `clip`, the speech of `cloned`, the manner asked for."""
-        if self.manner is None:
-            return None
-        mode, tag = self.manner
-        sampling = replace(cloned.sampling, seed=derived_seed(cloned.sampling.seed or 0, 1))
-        return replace(cloned, mode=mode, clip=clip, prompt_text=cloned.text, text="", edit_info=tag, sampling=sampling)
-
     def job(self, clip: Clip, variant: str) -> SpeechJob:
         """Return the model's first pass over `clip`."""
         options = self.request.options
@@ -72,6 +64,13 @@ class Plan:
             ),
             variant=variant,
         )
+
+
+def manner_job(manner: tuple[Mode, str], cloned: SpeechJob, clip: Clip) -> SpeechJob:
+    """Return the edit that gives `clip`, the speech of `cloned`, a `manner`."""
+    mode, tag = manner
+    sampling = replace(cloned.sampling, seed=derived_seed(cloned.sampling.seed or 0, 1))
+    return replace(cloned, mode=mode, clip=clip, prompt_text=cloned.text, text="", edit_info=tag, sampling=sampling)
 
 
 def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, max_chars: int) -> Plan:

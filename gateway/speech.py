@@ -3,33 +3,49 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
+from numpy.typing import NDArray
 
 from client.errors import SpeechError
-from client.speech import MODES_WITHOUT_TRANSCRIPT, Clip, SpeechJob, SpeechResult, derived_seed, run_passes, total
+from client.speech import (
+    MODES_WITHOUT_TRANSCRIPT,
+    Clip,
+    SpeechJob,
+    SpeechResult,
+    before_last_pass,
+    derived_seed,
+    total,
+)
 from gateway.audio import resample
 from gateway.backend import Backend
 from gateway.cuts import cut
 from gateway.encoding import StreamEncoder, encode
 from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
 from gateway.metrics import Metrics
+from gateway.ordered import in_order
 from gateway.permits import Permits
 from gateway.pieces import split, with_pause
-from gateway.plan import Plan, make_plan
+from gateway.plan import Plan, make_plan, manner_job
 from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
 from gateway.streaming import ByteStream
-from gateway.stretch import stretch
+from gateway.stretch import Tempo, stretch
 from gateway.voices import VoiceLibrary
 
 OUTPUT_RATE = 24_000
 _LONGEST_CUT_SECONDS = 30.0  # what Step-Audio-EditX's authors advise for one pass
+_STREAMED_AT_ONCE = 2  # the piece that is heard and the next one
+_NO_SOUND = Clip(np.zeros(0, np.float32), OUTPUT_RATE)
+
+T = TypeVar("T")
+LastPass = Callable[[SpeechJob], AsyncGenerator[SpeechResult, None]]
 
 
 @dataclass
@@ -78,11 +94,11 @@ class SpeechService:
         started = time.perf_counter()
         async with self._taken_on():
             variant = await self._variant(plan)
-            results = [result async for result in self._results(plan, variant)]
+            results = [result async for result in self._results(plan, variant, streamed=False)]
             whole = np.concatenate([result.clip.waveform for result in results])
             result = replace(total(results), clip=Clip(whole, results[0].clip.sample_rate))
             generated = time.perf_counter()
-            body, clip = await to_thread.run_sync(self._finish, plan, result.clip, limiter=self._workers)
+            body, clip = await self._in_thread(self._finish, plan, result.clip)
         result.stage_ms["write"] = (time.perf_counter() - generated) * 1000
         self._count(plan, result, clip.seconds, started, time.perf_counter())
         return Spoken(plan, variant, body, result)
@@ -109,15 +125,15 @@ class SpeechService:
         started = first = time.perf_counter()
         async with self._taken_on():
             spoken.variant = await self._variant(plan)
-            encoder = StreamEncoder(plan.audio_format, OUTPUT_RATE)
-            async with aclosing(self._results(plan, spoken.variant)) as parts:
+            tempo, encoder = Tempo(plan.tempo, OUTPUT_RATE), StreamEncoder(plan.audio_format, OUTPUT_RATE)
+            async with aclosing(self._results(plan, spoken.variant, streamed=True)) as parts:
                 async for result in parts:
-                    speech = await to_thread.run_sync(self._in_tempo, plan, result.clip, limiter=self._workers)
-                    body.put(await to_thread.run_sync(encoder.write, speech.waveform, limiter=self._workers))
-                    first = first if results else time.perf_counter()
-                    results.append(result)
-                    seconds += speech.seconds
-            body.put(await to_thread.run_sync(encoder.close, limiter=self._workers))
+                    for second in _seconds(result.clip):
+                        body.put(await self._in_thread(lambda w: encoder.write(tempo.write(w)), second))
+                        first = first if seconds else time.perf_counter()
+                        seconds += len(second) / OUTPUT_RATE / plan.tempo
+                    results.append(replace(result, clip=_NO_SOUND))
+            body.put(await self._in_thread(lambda rest: encoder.write(rest) + encoder.close(), tempo.close()))
         spoken.result = total(results)
         self._count(plan, spoken.result, seconds, started, first)
 
@@ -131,62 +147,61 @@ class SpeechService:
         except TimeoutError:
             raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
 
-    async def _results(self, plan: Plan, variant: str | None) -> AsyncGenerator[SpeechResult, None]:
-        """Give the speech in its parts: several for a long text, one for everything else."""
+    async def _results(self, plan: Plan, variant: str | None, *, streamed: bool) -> AsyncGenerator[SpeechResult, None]:
+        """Give the speech in its parts, in order."""
         started = time.perf_counter()
         clip = await self._recordings.read(plan.source, self._settings.max_clip_seconds)
         read_ms = {"read": (time.perf_counter() - started) * 1000}
         if variant is None:
-            yield SpeechResult(clip, "stop", 0, 0, read_ms)
+            yield SpeechResult(await self._in_thread(resample, clip, OUTPUT_RATE), "stop", 0, 0, read_ms)
             return
-        parts = self._parts(plan.job(clip, variant))
+        last_pass = self._backend.stream if streamed else self._in_one_part
+        pieces = [self._piece(plan, job, pause, last_pass) for job, pause in self._jobs(plan.job(clip, variant))]
+        at_once = min(self._settings.pieces_at_once, _STREAMED_AT_ONCE if streamed else len(pieces))
         try:
-            async with aclosing(self._in_order(plan, parts)) as results:
+            async with aclosing(in_order(pieces, at_once, staggered=streamed)) as results:
                 async for result in results:
-                    yield replace(result, stage_ms=read_ms | result.stage_ms)
-                    read_ms = {}
+                    if result.finish_reason:
+                        result, read_ms = replace(result, stage_ms=read_ms | result.stage_ms), {}
+                    yield result
         except SpeechError as error:
             params = {"audio": plan.source.audio_param, "text": "input", "prompt_text": plan.source.transcript_param}
             raise from_backend(error, params) from error
 
-    def _parts(self, job: SpeechJob) -> list[tuple[SpeechJob, float]]:
+    def _jobs(self, job: SpeechJob) -> list[tuple[SpeechJob, float]]:
         """Return the jobs that a long text or recording is done in, each with the pause that follows, in seconds.
 
-        A recording whose words matter stays whole: nobody knows which of them lie where.
+        Each has a seed of its own. A recording whose words matter stays whole: nobody knows which of them lie where.
         """
+        jobs = [(job, 0.0)]
         if job.mode == "clone":
             pieces = split(job.text, self._settings.piece_seconds)
-            return [(replace(job, text=piece.text), piece.pause) for piece in pieces]
-        if job.mode in MODES_WITHOUT_TRANSCRIPT:
-            return [(replace(job, clip=clip), 0.0) for clip in cut(job.clip, _LONGEST_CUT_SECONDS)]
-        return [(job, 0.0)]
+            jobs = [(replace(job, text=piece.text), piece.pause) for piece in pieces]
+        elif job.mode in MODES_WITHOUT_TRANSCRIPT:
+            jobs = [(replace(job, clip=clip), 0.0) for clip in cut(job.clip, _LONGEST_CUT_SECONDS)]
+        return [(_with_own_seed(job, number), pause) for number, (job, pause) in enumerate(jobs)]
 
-    async def _in_order(self, plan: Plan, parts: list[tuple[SpeechJob, float]]) -> AsyncGenerator[SpeechResult, None]:
-        """Do `parts` side by side, each with a seed of its own, and give their speech in order."""
-        turns = asyncio.Semaphore(self._settings.pieces_at_once)
+    async def _piece(
+        self, plan: Plan, job: SpeechJob, pause: float, last_pass: LastPass
+    ) -> AsyncGenerator[SpeechResult, None]:
+        """Run one job: its passes, or the edit that gives a clone its manner; `last_pass` gives the speech."""
+        last, results = await before_last_pass(self._backend.synthesize, job, plan.passes)
+        if plan.manner:
+            results.append(await self._backend.synthesize(last))
+            last = manner_job(plan.manner, job, results[-1].clip)
+        async with aclosing(last_pass(last)) as parts:
+            async for part in parts:
+                if part.finish_reason:
+                    part = total([*results, part])
+                    yield replace(part, clip=with_pause(part.clip, pause))
+                else:
+                    yield part
 
-        async def speak(number: int, job: SpeechJob) -> SpeechResult:
-            if number:
-                seed = derived_seed(job.sampling.seed or 0, number)
-                job = replace(job, sampling=replace(job.sampling, seed=seed))
-            async with turns:
-                return await self._one(plan, job)
+    async def _in_one_part(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
+        yield await self._backend.synthesize(job)
 
-        tasks = [asyncio.create_task(speak(number, job)) for number, (job, _) in enumerate(parts)]
-        try:
-            for task, (_, pause) in zip(tasks, parts, strict=True):
-                result = await task
-                yield replace(result, clip=with_pause(result.clip, pause))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _one(self, plan: Plan, job: SpeechJob) -> SpeechResult:
-        """Run one job with its further passes, or with the edit that gives a clone its manner."""
-        result = await run_passes(self._backend.synthesize, job, plan.passes)
-        manner = plan.manner_job(job, result.clip)
-        return result if manner is None else total([result, await self._backend.synthesize(manner)])
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await to_thread.run_sync(work, *arguments, limiter=self._workers)
 
     async def _variant(self, plan: Plan) -> str | None:
         """Return which weights shall speak."""
@@ -212,10 +227,18 @@ class SpeechService:
         spent = time.perf_counter() - started
         self._metrics.speech(plan.request.options.mode, spent, seconds, first - started, result.stage_ms)
 
-    @staticmethod
-    def _in_tempo(plan: Plan, clip: Clip) -> Clip:
-        return stretch(resample(clip, OUTPUT_RATE), plan.tempo)
-
     def _finish(self, plan: Plan, clip: Clip) -> tuple[bytes, Clip]:
-        speech = self._in_tempo(plan, clip)
+        speech = stretch(clip, plan.tempo)
         return encode(speech, plan.audio_format), speech
+
+
+def _with_own_seed(job: SpeechJob, number: int) -> SpeechJob:
+    if not number:
+        return job
+    return replace(job, sampling=replace(job.sampling, seed=derived_seed(job.sampling.seed or 0, number)))
+
+
+def _seconds(clip: Clip) -> Iterator[NDArray[np.float32]]:
+    """Give `clip` second by second, so that a long one leaves as it is encoded."""
+    for start in range(0, len(clip.waveform), clip.sample_rate):
+        yield clip.waveform[start : start + clip.sample_rate]

@@ -1,12 +1,18 @@
 """Bytes that one task makes while another sends them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Send
+
+# Proxies that collect an answer before they pass it on would undo the streaming.
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class ByteStream:
-    """What its maker `put`s, in order. Whoever iterates over it must do so to the end or close the iterator."""
+    """What its maker `put`s, in order. Whoever has started it must `close` it."""
 
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -25,24 +31,39 @@ class ByteStream:
         try:
             self._first = await self._chunks.get()
         except asyncio.CancelledError:
-            await self._stop()
+            await self.close()
             raise
         if self._first is None:
             await self._maker
 
-    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         """Give the bytes as they come; raise at the end what their maker raised."""
         chunk = self._first
-        try:
-            while chunk is not None:
-                yield chunk
-                chunk = await self._chunks.get()
-            if self._maker is not None:
-                await self._maker
-        finally:
-            await self._stop()
+        while chunk is not None:
+            yield chunk
+            chunk = await self._chunks.get()
+        if self._maker is not None:
+            await self._maker
 
-    async def _stop(self) -> None:
+    async def close(self) -> None:
+        """Stop the maker."""
         if self._maker is not None:
             self._maker.cancel()
             await asyncio.gather(self._maker, return_exceptions=True)
+
+
+class LiveResponse(StreamingResponse):
+    """Sends `content`, made of `body`, as it comes, and closes `body` as soon as the caller hangs up."""
+
+    def __init__(
+        self, body: ByteStream, content: AsyncIterator[bytes | str], media_type: str, headers: Mapping[str, str]
+    ):
+        super().__init__(content, media_type=media_type, headers={**headers, **_HEADERS})
+        self._body = body
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all of it; cancelled when the caller hangs up."""
+        try:
+            await super().stream_response(send)
+        finally:
+            await self._body.close()

@@ -26,20 +26,66 @@ def parse_rate(wording: str) -> float | None:
 
 def stretch(clip: Clip, rate: float) -> Clip:
     """Return `clip` played at `rate` times its tempo: its length divided by `rate`, to the sample. Blocks."""
-    if rate == 1.0:
-        return clip
-    target = round(len(clip.waveform) / rate)
-    out = np.zeros(target, np.float32)
-    stretched = _atempo(clip, rate)[:target]
-    out[: len(stretched)] = stretched
-    return Clip(out, clip.sample_rate)
+    tempo = Tempo(rate, clip.sample_rate)
+    return Clip(np.concatenate([tempo.write(clip.waveform), tempo.close()]), clip.sample_rate)
 
 
-def _atempo(clip: Clip, rate: float) -> NDArray[np.float32]:
+class Tempo:
+    """Plays speech that comes piece by piece at `rate` times its tempo.
+
+    All pieces together have their length divided by `rate`, to the sample. A rate of 1 passes them on as they are; else
+    FFmpeg keeps back 0.1 s of what came at most.
+
+    Args:
+        sample_rate: Hz of the pieces.
+    """
+
+    def __init__(self, rate: float, sample_rate: int):
+        self._rate = rate
+        self._sample_rate = sample_rate
+        self._graph = None if rate == 1.0 else _graph(rate, sample_rate)
+        self._waiting = np.zeros(0, np.float32)
+        self._taken = self._given = 0
+
+    def write(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take samples [N] and return those that are ready. Blocks."""
+        if self._graph is None:
+            return waveform
+        waveform = np.concatenate([self._waiting, waveform])
+        # The filter keeps back a frame, and its sound depends on where frames begin.
+        size = self._sample_rate // 50
+        whole = len(waveform) - len(waveform) % size
+        for start in range(0, whole, size):
+            self._push(self._graph, waveform[start : start + size])
+        self._waiting = waveform[whole:]
+        ready = _pulled(self._graph)
+        self._given += len(ready)
+        return ready
+
+    def close(self) -> NDArray[np.float32]:
+        """Return the rest."""
+        if self._graph is None:
+            return self._waiting
+        if len(self._waiting):
+            self._push(self._graph, self._waiting)
+        self._graph.push(None)
+        rest = np.zeros(round(self._taken / self._rate) - self._given, np.float32)
+        pulled = _pulled(self._graph)[: len(rest)]
+        rest[: len(pulled)] = pulled
+        return rest
+
+    def _push(self, graph: av.filter.Graph, samples: NDArray[np.float32]) -> None:
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = self._sample_rate
+        frame.time_base = Fraction(1, self._sample_rate)
+        frame.pts = self._taken
+        graph.push(frame)
+        self._taken += len(samples)
+
+
+def _graph(rate: float, sample_rate: int) -> av.filter.Graph:
     graph = av.filter.Graph()
-    source = graph.add_abuffer(
-        sample_rate=clip.sample_rate, format="flt", layout="mono", time_base=Fraction(1, clip.sample_rate)
-    )
+    source = graph.add_abuffer(sample_rate=sample_rate, format="flt", layout="mono", time_base=Fraction(1, sample_rate))
     chain = [source]
     while rate < _SLOWEST_OF_ONE_FILTER:
         chain.append(graph.add("atempo", str(_SLOWEST_OF_ONE_FILTER)))
@@ -48,16 +94,13 @@ def _atempo(clip: Clip, rate: float) -> NDArray[np.float32]:
     for earlier, later in pairwise(chain):
         earlier.link_to(later)
     graph.configure()
+    return graph
 
-    frame = av.AudioFrame.from_ndarray(clip.waveform[None], format="flt", layout="mono")
-    frame.sample_rate = clip.sample_rate
-    frame.time_base = Fraction(1, clip.sample_rate)
-    frame.pts = 0
-    graph.push(frame)
-    graph.push(None)
-    pieces: list[NDArray[np.float32]] = []
+
+def _pulled(graph: av.filter.Graph) -> NDArray[np.float32]:
+    pieces = [np.zeros(0, np.float32)]
     while True:
         try:
             pieces.append(graph.pull().to_ndarray().reshape(-1).astype(np.float32, copy=False))
-        except av.error.EOFError:
-            return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        except (av.error.BlockingIOError, av.error.EOFError):  # wants more, or is done
+            return np.concatenate(pieces)

@@ -3,11 +3,9 @@
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, File, Form, Request, Response, UploadFile
-from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from gateway.disconnect import CallerGone, unless_gone
@@ -18,7 +16,7 @@ from gateway.openapi import SPEECH_EXAMPLES
 from gateway.routers.documented import errors
 from gateway.schemas import SpeechRequest
 from gateway.speech import OUTPUT_RATE, SpeechService, Spoken
-from gateway.streaming import ByteStream
+from gateway.streaming import ByteStream, LiveResponse
 
 _EVENT_BYTES = 16 * 1024
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
@@ -93,17 +91,16 @@ def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
     if isinstance(spoken.body, bytes):
         return Response(spoken.body, media_type=content_type, headers=headers)
     if asked.stream_format == "sse":
-        return StreamingResponse(_events(spoken, spoken.body), media_type="text/event-stream", headers=headers)
-    return StreamingResponse(aiter(spoken.body), media_type=content_type, headers=headers)
+        return LiveResponse(spoken.body, _events(spoken, spoken.body), "text/event-stream", headers)
+    return LiveResponse(spoken.body, aiter(spoken.body), content_type, headers)
 
 
 async def _events(spoken: Spoken, body: ByteStream) -> AsyncIterator[str]:
     try:
-        async with aclosing(aiter(body)) as chunks:
-            async for chunk in chunks:
-                for start in range(0, len(chunk), _EVENT_BYTES):
-                    piece = base64.b64encode(chunk[start : start + _EVENT_BYTES]).decode()
-                    yield _event({"type": "speech.audio.delta", "audio": piece})
+        async for chunk in body:
+            for start in range(0, len(chunk), _EVENT_BYTES):
+                piece = base64.b64encode(chunk[start : start + _EVENT_BYTES]).decode()
+                yield _event({"type": "speech.audio.delta", "audio": piece})
     except ApiError as error:
         yield _event(envelope(error))
         return

@@ -3,8 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -28,6 +28,9 @@ class FakeBackend:
     failure: Exception | None = None
     finish_reason: str = "stop"
     delay: float = 0.0
+    parts: int = 5
+    part_delay: float = 0.0
+    late_failure: Exception | None = None
     amplitude: float = 0.5
     jobs: list[SpeechJob] = field(default_factory=list)
     cancelled: int = 0
@@ -46,6 +49,19 @@ class FakeBackend:
         waveform = (self.amplitude * np.sin(2 * np.pi * 300 * len(self.jobs) * moments)).astype(np.float32)
         stages = {"prepare": 1.0, "decode": 2.0}
         return SpeechResult(Clip(waveform, 24_000), self.finish_reason, 11, 22, stages)
+
+    async def stream(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
+        whole = await self.synthesize(job)
+        try:
+            for waveform in np.array_split(whole.clip.waveform, self.parts):
+                yield SpeechResult(Clip(waveform, 24_000), "", 0, 0, {})
+                await asyncio.sleep(self.part_delay)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.late_failure:
+            raise self.late_failure
+        yield replace(whole, clip=Clip(np.zeros(0, np.float32), 24_000))
 
     async def variants(self) -> tuple[str, ...]:
         return self.loaded
