@@ -1,8 +1,8 @@
 """Four times the requests that the system can serve: `python -m benchmarks.gateway_load`.
 
 Requests come at their own times, whether earlier ones have been answered or not, each on a connection of its own. A
-system that is honest under load serves what it takes on about as fast as without the crowd, and tells all others when to
-come back, at once.
+system that is honest under load serves what it takes on about as fast as without the crowd, and tells all others when
+to come back, at once.
 """
 
 import asyncio
