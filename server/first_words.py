@@ -16,6 +16,7 @@ from server.control import Control
 from server.settings import ROOT
 
 ENSEMBLE = "step_audio_editx_base"
+VOICE_ENCODER = "voice_encoder"
 VOICE = "happy_en"
 WARM_UP = "Hello."
 FIRST_WORDS = "Hello! These are my first words, spoken through Triton."
@@ -55,6 +56,15 @@ def through_triton(control: Control, text: str) -> Recording:
     content = io.BytesIO()
     soundfile.write(content, answer, SAMPLE_RATE, "PCM_16", format="WAV")
     return Recording(content.getvalue(), len(answer) / SAMPLE_RATE)
+
+
+def uncount(control: Control) -> None:
+    """Let the voice cache begin to count anew.
+
+    Raises:
+        TritonError: the request failed.
+    """
+    control.infer(VOICE_ENCODER, {"op": np.array(["reset"])}, TIMEOUT)
 
 
 def through_gateway(url: str, text: str) -> Recording:

@@ -18,6 +18,7 @@ from server.locate import Home
 from server.recovery import GiveUp, Patience, StubWatch, is_engine, reload
 from server.repository import read_repository
 from server.settings import Settings
+from server.tf32 import tf32_line
 from server.triton import POLL, Interrupted, StartFailed, TritonServer, command, environment
 
 WATCH_INTERVAL = 0.25
@@ -84,6 +85,7 @@ class Supervisor:
         if self._left_out:
             say(f"not exported, so not served: {', '.join(self._left_out)}")
         say(f"starting tritonserver of {self._home.name} with {len(self._models)} models")
+        say(tf32_line(os.environ))
         self._start_triton()
         if self._settings.gateway:
             say("starting the gateway")
@@ -100,6 +102,7 @@ class Supervisor:
             say("all models loaded, warming up")
             try:
                 self._wait_for(lambda: first_words.through_triton(self._triton.control, first_words.WARM_UP))
+                self._uncount_voices()
             except TritonError as error:
                 raise StartFailed(f"the warm-up request failed: {error}") from error
 
@@ -111,6 +114,7 @@ class Supervisor:
                 words = self._wait_for(lambda: first_words.through_gateway(url, text))
             else:
                 words = self._wait_for(lambda: first_words.through_triton(self._triton.control, text))
+            self._uncount_voices()
         except (NoWords, TritonError) as error:
             raise StartFailed(f"the first words were not spoken: {error}") from error
         spent = time.monotonic() - started
@@ -121,6 +125,11 @@ class Supervisor:
             say("these are the demo checkpoint's random weights: expect noise, not words")
         if self._settings.gateway:
             say(f"gateway: {url} (documentation at {url}/docs)\n{first_words.curl_line(url)}")
+
+    def _uncount_voices(self) -> None:
+        """Let the voice cache begin to count: what was asked here is nobody's hit or miss."""
+        if first_words.VOICE_ENCODER in self._models:
+            self._wait_for(lambda: first_words.uncount(self._triton.control))
 
     def _wait_for(self, work: Callable[[], T]) -> T:
         """Run `work`, a request that may take minutes, while looking after signals and dead processes."""
