@@ -36,12 +36,12 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Attend within [1, T, width]; `bias` [1, 1, 1, T] closes padded frames."""
-        shape = (1, -1, self.heads, x.shape[2] // self.heads)
+        """Attend within [B, T, width]; `bias` [B, 1, 1, T] closes padded frames."""
+        shape = (x.shape[0], -1, self.heads, x.shape[2] // self.heads)
         query, key, value = (part(x).reshape(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
         scale = shape[3] ** -0.25
         weights = torch.softmax((query * scale) @ (key * scale).transpose(2, 3) + bias, dim=-1)
-        return self.out((weights @ value).transpose(1, 2).reshape(1, -1, x.shape[2]))
+        return self.out((weights @ value).transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -55,7 +55,7 @@ class Block(nn.Module):
         self.mlp_ln = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Map [1, T, width] to the same shape."""
+        """Map [B, T, width] to the same shape."""
         x = x + self.attn(self.attn_ln(x), bias)
         return x + self.mlp(self.mlp_ln(x))
 
@@ -75,7 +75,7 @@ class S3Tokenizer(nn.Module):
         self.register_buffer("codebook", torch.zeros(sizes.width, CODES))
 
     def encode(self, feats: Tensor, feats_length: Tensor) -> Tensor:
-        """Turn log-mel [1, 128, T] of `feats_length` [1] true frames into unit vectors [1, T / 4, width]."""
+        """Turn log-mel [B, 128, T] of `feats_length` [B] true frames into unit vectors [B, T / 4, width]."""
         present = torch.arange(feats.shape[2]) < feats_length[:, None]
         x = F.gelu(self.conv1(feats * present[:, None]))
         x = F.gelu(self.conv2(x * present[:, None, ::2])).transpose(1, 2)

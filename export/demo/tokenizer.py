@@ -71,9 +71,23 @@ def _write_linguistic(directory: Path, sizes: TokenizerSizes, seed: int, audio: 
     randomise(encoder, seed)
     encoded = torch.cat([encoder(features[i : i + 1], count[i : i + 1])[0] for i in range(len(features))])
 
+    write_paraformer(directory, encoder, sizes, shift, scale, _sample(encoded, LINGUISTIC_CODES, seed))
+
+
+def write_paraformer(
+    directory: Path, encoder: SanmEncoder, sizes: TokenizerSizes, shift: Tensor, scale: Tensor, centroids: Tensor
+) -> None:
+    """Write the linguistic tokenizer as released: `linguistic_tokenizer.npy` and the encoder's own folder.
+
+    Args:
+        directory: the folder of the tokenizers.
+        encoder: of `sizes`; its weights are written in the dtype they have.
+        shift, scale: float32 [560], added to and then multiplied with the features.
+        centroids: float32 [1024, width].
+    """
     folder = directory / PARAFORMER
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(directory / "linguistic_tokenizer.npy", _sample(encoded, LINGUISTIC_CODES, seed).numpy())
+    np.save(directory / "linguistic_tokenizer.npy", centroids.numpy())
     torch.save({f"encoder.{name}": value for name, value in encoder.state_dict().items()}, folder / "model.pt")
     (folder / "config.yaml").write_text(yaml.safe_dump(_config(sizes), sort_keys=False))
     (folder / "am.mvn").write_text(kaldi_cmvn_text(shift.numpy(), scale.numpy()))
