@@ -23,7 +23,7 @@ SPEECH_EXAMPLES: dict[str, Example] = {
             "input": "Hello there.",
             "step_audio": {
                 "mode": "clone",
-                "prompt_audio_base64": "UklGR...",
+                "prompt_audio_url": "https://example.org/recording.wav",
                 "prompt_text": "The words spoken in the recording.",
             },
         },
