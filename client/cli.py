@@ -17,11 +17,13 @@ from rich.table import Table
 
 from client.client import StepAudioClient, read_clip
 from client.errors import ServerUnavailable, SpeechError
+from client.load.command import load
 from client.speech import MODES_WITH_EDIT_INFO, MODES_WITH_TEXT, MODES_WITHOUT_TRANSCRIPT, Mode, Sampling, SpeechJob
 from client.triton import DEFAULT_URL
 from gateway.voices import UnknownVoice, VoiceLibrary
 
 app = typer.Typer(help="Step-Audio-EditX on Triton.", no_args_is_help=True, add_completion=False)
+app.command()(load)
 errors = Console(stderr=True)
 
 _INTERRUPTED = 130

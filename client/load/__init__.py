@@ -1,0 +1,1 @@
+"""Load generators: many listeners at once, and what each of them heard."""
