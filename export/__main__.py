@@ -21,6 +21,13 @@ class Size(StrEnum):
     released = "released"
 
 
+class Variant(StrEnum):
+    """4-bit forms of the language model."""
+
+    bnb = "bnb"
+    awq = "awq"
+
+
 class Hub(StrEnum):
     """Where released checkpoints are published."""
 
@@ -63,11 +70,34 @@ def demo(
 def fetch(
     out: Annotated[Path, typer.Option(help="Folder to download into.")] = Path("checkpoints/released"),
     hub: Annotated[Hub, typer.Option(help="Where to download from.")] = Hub.huggingface,
+    awq: Annotated[bool, typer.Option("--awq", help="Also the language model in 4 bits.")] = False,
 ) -> None:
     """Download the released checkpoints (about 9 GB) with progress; run again to resume."""
     from export.fetch import fetch as fetch_checkpoints
 
-    fetch_checkpoints(out, hub.value, console)
+    fetch_checkpoints(out, hub.value, awq, console)
+
+
+@app.command()
+def quantise(
+    checkpoint: Annotated[Path, typer.Option(help="Folder that holds the language model, or it in a sub-folder.")],
+    variant: Annotated[Variant, typer.Option(help="`awq` only rounds: for trials, the released one is better.")],
+) -> None:
+    """Write the language model in 4 bits into a folder beside its own; `build` then exports both."""
+    from export.checkpoint import Checkpoint, CheckpointError
+    from export.quantise import FOLDERS
+    from export.quantise import quantise as write_quantised
+
+    try:
+        source = Checkpoint.open(checkpoint).require("llm_dir")
+        target = source.parent / FOLDERS[variant.value]
+        with console.status(f"writing {target} …"):
+            write_quantised(source, target, variant.value)
+    except CheckpointError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+    size = sum(path.stat().st_size for path in target.iterdir())
+    console.print(f"{target}: {size / 1e6:,.1f} MB. Next: python -m export build --checkpoint {target.parent}")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export.checkpoint import Checkpoint
+from export.variants import write_folders
 
 STAMP = "export.json"
 
@@ -31,17 +32,23 @@ class Network:
         model: folder in the model repository.
         module: module of `export` whose `export(checkpoint, destination)` writes the files.
         sources: lists the checkpoint files it reads; `None` or an empty list where the checkpoint lacks them.
+        variant: which weights of the language model; other than `base`, its folders are written too.
     """
 
     model: str
     module: str
     sources: Callable[[Checkpoint], list[Path] | None]
+    variant: str = "base"
 
 
 def _files(directory: Path | None, *patterns: str) -> list[Path] | None:
     if directory is None:
         return None
     return sorted(path for pattern in patterns for path in directory.glob(pattern))
+
+
+def _language_model(checkpoint: Checkpoint) -> list[Path] | None:
+    return _files(checkpoint.llm_dir, "*.json", "*.safetensors", "tokenizer.model")
 
 
 def _linguistic(checkpoint: Checkpoint) -> list[Path] | None:
@@ -54,7 +61,9 @@ NETWORKS = (
     Network("linguistic_tokenizer", "linguistic_tokenizer", _linguistic),
     Network("semantic_tokenizer", "semantic_tokenizer", lambda c: [c.semantic_onnx] if c.semantic_onnx else None),
     Network("speaker_encoder", "speaker_encoder", lambda c: [c.campplus_onnx] if c.campplus_onnx else None),
-    Network("llm_base", "llm", lambda c: _files(c.llm_dir, "*.json", "*.safetensors", "tokenizer.model")),
+    Network("llm_base", "llm", _language_model),
+    Network("llm_bnb", "llm", _language_model, "bnb"),
+    Network("llm_awq", "llm", _language_model, "awq"),
     Network("flow", "flow", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "flow.pt")),
     Network("vocoder", "vocoder", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "hift.pt")),
 )
@@ -75,17 +84,20 @@ def build(directory: Path, model_repository: Path, only: list[str], force: bool,
         raise BuildError(
             f"{directory} is not a folder. Get one with `python -m export demo` or `python -m export fetch`."
         )
-    checkpoint = Checkpoint.open(directory)
+    opened = Checkpoint.open(directory)
     done = 0
     for network in NETWORKS:
         if only and network.model not in only:
             continue
+        checkpoint = opened if network.variant == "base" else opened.of_variant(network.variant)
         sources = network.sources(checkpoint)
         if not sources:
             if network.model in only:
                 raise BuildError(f"{directory} holds no network for {network.model}")
             console.print(f"  {network.model}: not in this checkpoint, left as it is")
             continue
+        if network.variant != "base":
+            write_folders(model_repository, network.variant)
         _export(network, checkpoint, sources, model_repository / network.model / "1", force, console)
         done += 1
     if done == 0:

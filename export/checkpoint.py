@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 SEARCH_DEPTH = 4  # the deepest part lies in Step-Audio-Tokenizer/<owner>/<model>/
 RECOGNIZER_TOKENS = "chn_jpn_yue_eng_ko_spectok.bpe.model"
 
+VARIANT_OF = {"bitsandbytes": "bnb", "compressed-tensors": "awq"}
+"""Which variant a `quant_method` makes: the folders' names are their owners' choice."""
+
 
 class CheckpointError(Exception):
     """A checkpoint lacks a part, or a file of it cannot be used."""
@@ -32,7 +35,8 @@ class Checkpoint:
         semantic_onnx: `speech_tokenizer_v1.onnx` of the tokenizer release (the copy beside the vocoder is not used).
         campplus_onnx: `campplus.onnx`, the speaker encoder.
         vocoder_dir: folder of `cosyvoice.yaml`, `flow.pt` and `hift.pt`.
-        llm_dir: folder of the language model (`config.json` of type `step1` and `*.safetensors`).
+        llm_dir: folder of the language model (`config.json` of type `step1` and `*.safetensors`), not quantised.
+        llm_bnb_dir, llm_awq_dir: the same model in 4 bits, see `VARIANT_OF`.
         tokenizer_model: `tokenizer.model`, the SentencePiece model.
         recognizer_dir: folder of SenseVoice: what `linguistic_dir` has, and the SentencePiece model of its tokens.
     """
@@ -44,6 +48,8 @@ class Checkpoint:
     campplus_onnx: Path | None
     vocoder_dir: Path | None
     llm_dir: Path | None
+    llm_bnb_dir: Path | None
+    llm_awq_dir: Path | None
     tokenizer_model: Path | None
     recognizer_dir: Path | None
 
@@ -78,13 +84,23 @@ class Checkpoint:
             semantic_onnx=file("speech_tokenizer_v1.onnx", not_beside="flow.pt"),
             campplus_onnx=file("campplus.onnx"),
             vocoder_dir=folder_with("cosyvoice.yaml", "flow.pt", "hift.pt"),
-            llm_dir=_first(folders, _is_step1),
+            llm_dir=_first(folders, lambda folder: _variant(folder) == "base"),
+            llm_bnb_dir=_first(folders, lambda folder: _variant(folder) == "bnb"),
+            llm_awq_dir=_first(folders, lambda folder: _variant(folder) == "awq"),
             tokenizer_model=file("tokenizer.model"),
             recognizer_dir=folder_with("model.pt", "config.yaml", "am.mvn", RECOGNIZER_TOKENS),
         )
         if not any(getattr(checkpoint, field.name) for field in dataclasses.fields(cls)[1:]):
             raise CheckpointError(f"{root} holds no part of a Step-Audio-EditX checkpoint")
         return checkpoint
+
+    def of_variant(self, variant: str) -> Self:
+        """Return this checkpoint with `variant`, `bnb` or `awq`, as its language model."""
+        folder: Path | None = getattr(self, f"llm_{variant}_dir")
+        own = folder / "tokenizer.model" if folder else None
+        return dataclasses.replace(
+            self, llm_dir=folder, tokenizer_model=own if own and own.is_file() else self.tokenizer_model
+        )
 
     def require(self, part: str) -> Path:
         """Return the path of `part`, an attribute name.
@@ -110,11 +126,22 @@ def _first(folders: list[Path], fits: Callable[[Path], bool]) -> Path | None:
     return next((folder for folder in folders if fits(folder)), None)
 
 
-def _is_step1(folder: Path) -> bool:
-    config = folder / "config.json"
-    if not config.is_file() or not any(folder.glob("*.safetensors")):
-        return False
-    return bool(json.loads(config.read_text(encoding="utf-8")).get("model_type") == "step1")
+def _variant(folder: Path) -> str | None:
+    """Return which weights of the language model `folder` holds, `None` for none."""
+    path = folder / "config.json"
+    if not path.is_file() or not any(folder.glob("*.safetensors")):
+        return None
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model_type") != "step1":
+        return None
+    quantization = config.get("quantization_config")
+    if quantization is None:
+        return "base"
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    if method not in VARIANT_OF:
+        known = " or ".join(map(repr, VARIANT_OF))
+        raise CheckpointError(f"{path}: quantization_config.quant_method is {method!r}, must be {known}")
+    return VARIANT_OF[method]
 
 
 def state_dict(path: Path) -> dict[str, torch.Tensor]:

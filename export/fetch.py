@@ -5,16 +5,19 @@ from pathlib import Path
 from rich.console import Console
 
 REPOSITORIES = ("Step-Audio-EditX", "Step-Audio-Tokenizer")
+AWQ_REPOSITORY = "Step-Audio-EditX-AWQ-4bit"
 DATA_FILES = ["*.safetensors", "*.json", "*.model", "*.onnx", "*.pt", "*.npy", "*.yaml", "*.mvn", "*.txt", "*seg_dict"]
 
 
-def fetch(directory: Path, hub: str, console: Console) -> None:
-    """Download both repositories of StepFun into `directory`; finished files are kept, broken ones resumed.
+def fetch(directory: Path, hub: str, awq: bool, console: Console) -> None:
+    """Download the repositories of StepFun into `directory`; finished files are kept, broken ones resumed.
+
+    With `awq`, the language model's AWQ form comes too.
 
     Raises:
         SystemExit: the hub's client package is not installed.
     """
-    for name in REPOSITORIES:
+    for name in (*REPOSITORIES, *([AWQ_REPOSITORY] if awq else [])):
         console.print(f"stepfun-ai/{name} from {hub}")
         target = directory / name
         if hub == "huggingface":
