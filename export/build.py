@@ -57,6 +57,8 @@ def _linguistic(checkpoint: Checkpoint) -> list[Path] | None:
     return [*(_files(checkpoint.linguistic_dir, "*") or []), checkpoint.centroids]
 
 
+RECOGNIZER_FILES = ("model.pt", "config.yaml", "am.mvn", "*.bpe.model")
+
 NETWORKS = (
     Network("linguistic_tokenizer", "linguistic_tokenizer", _linguistic),
     Network("semantic_tokenizer", "semantic_tokenizer", lambda c: [c.semantic_onnx] if c.semantic_onnx else None),
@@ -66,6 +68,8 @@ NETWORKS = (
     Network("llm_awq", "llm", _language_model, "awq"),
     Network("flow", "flow", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "flow.pt")),
     Network("vocoder", "vocoder", lambda c: _files(c.vocoder_dir, "cosyvoice.yaml", "hift.pt")),
+    Network("sense_voice", "sense_voice", lambda c: _files(c.recognizer_dir, *RECOGNIZER_FILES)),
+    Network("speech_recognizer", "speech_recognizer", lambda c: _files(c.recognizer_dir, "config.yaml", "*.bpe.model")),
 )
 
 
@@ -111,6 +115,7 @@ def _code_fingerprint() -> str:
     read_by_exports = (
         "export/*.py",
         "python_backend/noise.py",
+        "python_backend/asr/*.py",
         "python_backend/voice/*.py",
         "python_backend/token2wav/*.py",
     )

@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
-LEAVES = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder")
+LEAVES = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder", "sense_voice")
 UNMAPPED = {"voice_encoder": {"op"}, "llm_base_unary": {"op"}, "flow": {"initial_noise"}}  # of no use to a caller of the whole chain
 TENSOR = re.compile(r"()`(\w+)`\*?(?: (FP32|INT32|INT64|BYTES|BOOL) \[([^\]]*)\])?")
 

@@ -8,6 +8,7 @@ from typing import Literal
 from rich.console import Console
 
 from export.demo.llm import write_llm
+from export.demo.recognizer import write_recognizer
 from export.demo.speaker import write_speaker
 from export.demo.tokenizer import write_tokenizer
 from export.demo.vocoder import write_vocoder
@@ -16,9 +17,9 @@ Sizes = Literal["demo", "released"]
 
 
 def write_checkpoint(directory: Path, sizes: Sizes, seed: int, console: Console) -> None:
-    """Write `Step-Audio-EditX/` and `Step-Audio-Tokenizer/` under `directory`; the same seed gives the same weights.
+    """Write the folders of the released checkpoints under `directory`; the same seed gives the same weights.
 
-    `sizes="released"` gives the tokenizers, flow and vocoder their released dimensions; the LLM stays small. The empty
+    `sizes="released"` gives all but the LLM, which stays small, their released dimensions. The empty
     file `complete` comes last, so that an interrupted run shows.
     """
     model, tokenizer = directory / "Step-Audio-EditX", directory / "Step-Audio-Tokenizer"
@@ -27,6 +28,7 @@ def write_checkpoint(directory: Path, sizes: Sizes, seed: int, console: Console)
         ("speaker encoder", lambda: write_speaker(model / "CosyVoice-300M-25Hz", sizes, seed)),
         ("flow and vocoder", lambda: write_vocoder(model / "CosyVoice-300M-25Hz", sizes, seed)),
         ("language model", lambda: write_llm(model, "demo", seed)),
+        ("speech recogniser", lambda: write_recognizer(directory / "SenseVoiceSmall", sizes, seed)),
     ]
     for name, write in parts:
         started = time.perf_counter()

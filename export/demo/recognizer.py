@@ -142,5 +142,5 @@ def _config(sizes: RecognizerSizes) -> dict[str, object]:
         "frontend_conf": EXPECTED["frontend_conf"] | frontend,  # type: ignore[operator]
         "tokenizer": "SentencepiecesTokenizer",
         "tokenizer_conf": {"unk_symbol": "<unk>", "split_with_space": True},
-        "step_audio_triton_demo": "random",  # the server tells its users what to expect
+        "step_audio_triton_demo": "random weights: speech gives text, but not its words",  # users are told
     }
