@@ -7,7 +7,7 @@ checks outputs, so the models check for themselves.
 import json
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,6 +38,10 @@ class Inputs:
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
+
+    def chosen(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+        """Return those of the tensors `names` that the request has, unchecked."""
+        return {name: self._tensors[name] for name in names if name in self._tensors}
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
         """Return the required tensor `name`; `None` in `shape` matches any size.
@@ -113,9 +117,10 @@ def error_response(error: BaseException, coded: bool = False) -> Any:
     return pb_utils.InferenceResponse(error=raised)
 
 
-def wants_coded_errors(request: Any) -> bool:
-    """Tell whether the caller is a model that reads the codes of errors from their messages."""
-    return bool(json.loads(request.parameters() or "{}").get(CODED_ERRORS))
+def reply_of(request: Any) -> tuple[Any, frozenset[str], bool]:
+    """Return how to answer: the response sender, `wanted` of `response` and `coded` of `error_response`."""
+    parameters = json.loads(request.parameters() or "{}")
+    return request.get_response_sender(), wanted_outputs(request), bool(parameters.get(CODED_ERRORS))
 
 
 class UnaryWorkers:
@@ -133,12 +138,11 @@ class UnaryWorkers:
     def execute(self, requests: list[Any]) -> None:
         """Hand every request to the pool; the answers leave later through their response senders."""
         for request in requests:
-            sender = request.get_response_sender()
+            sender, wanted, coded = reply_of(request)
             try:
-                coded = wants_coded_errors(request)
-                self._pool.submit(self._run, Inputs(request), wanted_outputs(request), sender, coded)
+                self._pool.submit(self._run, Inputs(request), wanted, sender, coded)
             except Exception as error:
-                self._send(sender, error_response(error))
+                self._send(sender, error_response(error, coded))
 
     def close(self) -> None:
         """Wait for the requests under way."""
@@ -156,22 +160,27 @@ class UnaryWorkers:
         sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
+def request_to(
+    model: str, inputs: Outputs, outputs: list[str], request_id: str = "", parameters: Mapping[str, Any] | None = None
+) -> Any:
+    """Make a request to another model of this server; `parameters` may be bool, int or str."""
+    return pb_utils.InferenceRequest(
+        model_name=model,
+        requested_output_names=outputs,
+        inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
+        request_id=request_id,
+        parameters=dict(parameters or {}),
+        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
+    )
+
+
 def call(model: str, inputs: Outputs, outputs: list[str], request_id: str = "") -> dict[str, NDArray[Any]]:
     """Run another model of this server and return its outputs by name.
 
     Raises:
         RequestError: the other model refused or failed; the message keeps its words and names it.
     """
-    tensors = [pb_utils.Tensor(name, value) for name, value in inputs.items()]
-    request = pb_utils.InferenceRequest(
-        model_name=model,
-        requested_output_names=outputs,
-        inputs=tensors,
-        request_id=request_id,
-        parameters={CODED_ERRORS: True},
-        preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
-    )
-    answer = request.exec()
+    answer = request_to(model, inputs, outputs, request_id, {CODED_ERRORS: True}).exec()
     if answer.has_error():
         raise called_model_error(model, answer.error())
     return {name: np.array(pb_utils.get_output_tensor_by_name(answer, name).as_numpy(), copy=True) for name in outputs}

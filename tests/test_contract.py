@@ -7,10 +7,17 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from python_backend.streaming import routing
+
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = ROOT / "model_repository"
 LEAVES = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder", "sense_voice")
-UNMAPPED = {"voice_encoder": {"op"}, "llm_base_unary": {"op"}, "flow": {"initial_noise"}}  # of no use to a caller of the whole chain
+# Of no use to a caller of the whole chain.
+UNMAPPED = {
+    "voice_encoder": {"op"},
+    "llm_base_unary": {"op"},
+    "flow": {"initial_noise", "op", "stream_id", "finish"},
+}
 TENSOR = re.compile(r"()`(\w+)`\*?(?: (FP32|INT32|INT64|BYTES|BOOL) \[([^\]]*)\])?")
 
 
@@ -99,3 +106,13 @@ def test_a_request_for_any_output_runs_every_step():
     for step in found.ensemble_scheduling.step:
         # Triton drops a step whose outputs are all ensemble outputs that the request leaves out.
         assert step is last or set(step.output_map.values()) - promised, step.model_name
+
+
+def test_the_stream_takes_what_the_ensemble_takes_and_passes_all_of_it_on():
+    stream, ensemble = (config(f"step_audio_editx_{name}") for name in ("stream", "base"))
+    assert {tensor.name for tensor in stream.input} == {tensor.name for tensor in ensemble.input} | {"variant", "op"}
+    assert {tensor.name for tensor in stream.output} >= {tensor.name for tensor in ensemble.output}
+    passed_on = {*routing.VOICE_INPUTS, *routing.LLM_INPUTS, *routing.FLOW_INPUTS}
+    assert passed_on == {tensor.name for tensor in ensemble.input} - {"cancel_id"}, (
+        "the stream cancels by ids of its own"
+    )

@@ -3,9 +3,7 @@
 import json
 import logging
 import threading
-import time
 import uuid
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from python_backend import error_text, serving
 from python_backend.errors import Cancelled, RequestError, Unavailable
 from python_backend.serving import Outputs
+from python_backend.spent import SpentCalls
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 COLLECTED_AT_ONCE = 28
 OPERATIONS_AT_ONCE = 2
 CANCEL_POLL_SECONDS = 0.05
-KEPT_SECONDS = 2.0
 OUTPUTS = ["tokens", "finish_reason", "usage", "stage_ms", "stats", "error"]
 
 
@@ -46,7 +44,7 @@ class UnaryFacade:
         self._operations = ThreadPoolExecutor(OPERATIONS_AT_ONCE, thread_name_prefix="operation")
         self._lock = threading.Lock()
         self._live: dict[Any, str] = {}  # response sender → cancel_id
-        self._spent: deque[tuple[float, Any]] = deque()  # when, response iterator
+        self._spent = SpentCalls()
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._watcher.start()
@@ -101,14 +99,8 @@ class UnaryFacade:
         sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _collect(self, inputs: Outputs, request_id: str, parameters: dict[str, Any]) -> Outputs:
-        request = pb_utils.InferenceRequest(
-            model_name=self._engine,
-            requested_output_names=OUTPUTS,
-            inputs=[pb_utils.Tensor(name, value) for name, value in inputs.items()],
-            request_id=request_id,
-            parameters={**parameters, "collect": True, "error_output": True},
-            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
-        )
+        parameters = {**parameters, "collect": True, "error_output": True}
+        request = serving.request_to(self._engine, inputs, OUTPUTS, request_id, parameters)
         outputs: dict[str, NDArray[Any]] = {}
         pieces = request.exec(decoupled=True)
         try:
@@ -117,21 +109,12 @@ class UnaryFacade:
                     raise serving.called_model_error(self._engine, piece.error())
                 outputs |= {tensor.name(): np.array(tensor.as_numpy(), copy=True) for tensor in piece.output_tensors()}
         finally:
-            self._keep(pieces)
+            self._spent.keep(pieces)
         if not outputs:
             raise RequestError(f"{self._engine} ended without an answer")
         if "error" in outputs:
             raise error_text.from_text(bytes(outputs["error"][0]).decode())
         return outputs
-
-    def _keep(self, pieces: Any) -> None:
-        # When a stream has ended, Triton 2.51 drops its own reference from a thread that does not hold Python's lock.
-        # Were it the last one, the arrays in it would be freed beside running Python code and corrupt the heap.
-        now = time.monotonic()
-        with self._lock:
-            self._spent.append((now, pieces))
-            while self._spent[0][0] < now - KEPT_SECONDS:
-                self._spent.popleft()
 
     def _watch(self) -> None:
         while not self._closing.wait(CANCEL_POLL_SECONDS):

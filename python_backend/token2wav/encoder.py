@@ -49,7 +49,8 @@ class RelativeAttention(nn.Module):
         Args:
             x: [B, T, C].
             positions: [2T, C] of `relative_positions`.
-            closed: [B, 1, 1, T], minus infinity for padding and zero elsewhere; None where there is no padding.
+            closed: [B, 1, 1 or T, T], minus infinity where a query may not look and zero elsewhere; None where it may
+                look everywhere.
 
         Returns:
             [B, T, C].
@@ -69,7 +70,7 @@ class RelativeAttention(nn.Module):
             stop = size if tracing else min(start + QUERY_BLOCK, size)
             bias = _align(position_query[:, :, start:stop] @ position[..., size - stop : 2 * size - start], size)
             if closed is not None:
-                bias = bias + closed
+                bias = bias + (closed if closed.shape[2] == 1 else closed[:, :, start:stop])
             outputs.append(F.scaled_dot_product_attention(content_query[:, :, start:stop], key, value, attn_mask=bias))
         attended = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         return self.linear_out(attended.transpose(1, 2).flatten(2))

@@ -58,6 +58,20 @@ class Mel:
     stage_ms: tuple[float, float]
 
 
+def solver_settings(steps: int, guidance: float | None, config: FlowConfig) -> tuple[int, float]:
+    """Return steps and guidance to solve with; None is the checkpoint's own guidance.
+
+    Raises:
+        InvalidInput: one is out of range.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise InvalidInput("steps", f"must be 1 … {MAX_STEPS}, is {steps}")
+    guidance = config.guidance if guidance is None else guidance
+    if not 0 <= guidance <= MAX_GUIDANCE:
+        raise InvalidInput("guidance", f"must be 0 … {MAX_GUIDANCE:g}, is {guidance:g}")
+    return steps, guidance
+
+
 class TokenToMel:
     """Checks a request, runs encoder and solver on a runtime. One request at a time."""
 
@@ -76,7 +90,7 @@ class TokenToMel:
         config = self._config
         prompt = pairs("prompt_tokens", request.prompt_tokens, config.vocab_size, MAX_GROUPS)
         target = pairs("tokens", request.tokens, config.vocab_size, MAX_GROUPS)
-        steps, guidance = self._solver_settings(request)
+        steps, guidance = solver_settings(request.steps, request.guidance, config)
         prompt_frames = len(prompt) * config.encoder.up_stride
         frames = prompt_frames + len(target) * config.encoder.up_stride
         prompt_mel = self._aligned_prompt(request.prompt_mel, prompt_frames)
@@ -99,14 +113,6 @@ class TokenToMel:
         array: NDArray[np.float32] = mel.T.contiguous().cpu().numpy()
         solved = time.perf_counter()
         return Mel(array, ((encoded - started) * 1e3, (solved - encoded) * 1e3))
-
-    def _solver_settings(self, request: MelRequest) -> tuple[int, float]:
-        if not 1 <= request.steps <= MAX_STEPS:
-            raise InvalidInput("steps", f"must be 1 … {MAX_STEPS}, is {request.steps}")
-        guidance = self._config.guidance if request.guidance is None else request.guidance
-        if not 0 <= guidance <= MAX_GUIDANCE:
-            raise InvalidInput("guidance", f"must be 0 … {MAX_GUIDANCE:g}, is {guidance:g}")
-        return request.steps, guidance
 
     def _aligned_prompt(self, mel: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
         """Stretch or squeeze the prompt's mel to the length of its tokens: [wanted, mel]."""
