@@ -1,15 +1,15 @@
 """`step-audio`: speak, edit and list voices on a Triton server from the command line."""
 
+import os
 import runpy
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import soundfile
 import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,7 +18,16 @@ from rich.table import Table
 from client.client import StepAudioClient, read_clip
 from client.errors import ServerUnavailable, SpeechError
 from client.load.command import load
-from client.speech import MODES_WITH_EDIT_INFO, MODES_WITH_TEXT, MODES_WITHOUT_TRANSCRIPT, Mode, Sampling, SpeechJob
+from client.output import STDOUT, opened
+from client.speech import (
+    MODES_WITH_EDIT_INFO,
+    MODES_WITH_TEXT,
+    MODES_WITHOUT_TRANSCRIPT,
+    Mode,
+    Sampling,
+    SpeechJob,
+    SpeechResult,
+)
 from client.triton import DEFAULT_URL
 from gateway.voices import UnknownVoice, VoiceLibrary
 
@@ -41,7 +50,12 @@ class EditMode(StrEnum):
     vad = "vad"
 
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="File to write; its ending decides: wav, flac, mp3, ogg.")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="File to write; its ending decides: wav, flac, mp3, ogg. - is a WAV to a pipe."),
+]
+Stream = Annotated[bool, typer.Option("--stream", help="Write each part as soon as it is made.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Write 16-bit samples (24 kHz, mono) without a header.")]
 Url = Annotated[str, typer.Option(envvar="GATEWAY_TRITON_URL", help="Triton's gRPC end point.")]
 Variant = Annotated[str, typer.Option(help="Weights: base, bnb or awq.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same speech.")]
@@ -58,6 +72,8 @@ def speak(
     ] = None,
     transcript: Annotated[str, typer.Option(help="The words spoken in --clip.")] = "",
     out: Out = Path("out.wav"),
+    stream: Stream = False,
+    raw: Raw = False,
     seed: Seed = 0,
     temperature: Temperature = None,
     variant: Variant = "base",
@@ -73,7 +89,7 @@ def speak(
         else:
             raise typer.BadParameter("--clip needs --transcript, the words spoken in it")
         job = SpeechJob("clone", recording, words, text, sampling=Sampling(temperature, seed=seed), variant=variant)
-        _synthesize(job, 1, out, url)
+        _synthesize(url, job, 1, out, stream=stream, raw=raw)
 
 
 @app.command()
@@ -86,6 +102,8 @@ def edit(
     intensity: Annotated[float, typer.Option(min=0.1, max=3.0, help="Strength; 1 is the model's own.")] = 1.0,
     passes: Annotated[int, typer.Option(min=1, max=4, help="Repeat the edit on its own output.")] = 1,
     out: Out = Path("out.wav"),
+    stream: Stream = False,
+    raw: Raw = False,
     seed: Seed = 0,
     temperature: Temperature = None,
     variant: Variant = "base",
@@ -102,7 +120,7 @@ def edit(
     with _failures_explained(url):
         sampling = Sampling(temperature, seed=seed)
         job = SpeechJob(kind, read_clip(clip), transcript, text, tag, intensity, sampling, variant)
-        _synthesize(job, passes, out, url)
+        _synthesize(url, job, passes, out, stream=stream, raw=raw)
 
 
 @app.command()
@@ -135,16 +153,32 @@ def _library() -> VoiceLibrary:
     return VoiceLibrary()
 
 
-def _synthesize(job: SpeechJob, passes: int, out: Path, url: str) -> None:
-    started = time.perf_counter()
+def _synthesize(url: str, job: SpeechJob, passes: int, out: Path, *, stream: bool, raw: bool) -> None:
+    doing = "speaking" if job.mode == "clone" else "editing"
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with StepAudioClient(url) as client, Progress(*columns, console=errors, transient=True) as progress:
-        progress.add_task("speaking" if job.mode == "clone" else "editing")
-        result = client.synthesize(job, passes)
+    started = time.perf_counter()
+    with StepAudioClient(url) as client, ExitStack() as stack:
+        parts = stack.enter_context(closing(client.stream(job, passes) if stream else _whole(client, job, passes)))
+        with Progress(*columns, console=errors, transient=True) as progress:
+            progress.add_task(doing)
+            part = first = next(parts)
+        waited = time.perf_counter() - started
+        append = stack.enter_context(opened(out, first.clip.sample_rate, raw=raw))
+        append(first.clip.waveform)
+        seconds = first.clip.seconds
+        if stream:
+            errors.print(f"first audio after {waited:.3f} s", highlight=False)
+        for part in parts:
+            append(part.clip.waveform)
+            seconds += part.clip.seconds
     spent = time.perf_counter() - started
-    soundfile.write(out, result.clip.waveform, result.clip.sample_rate)
-    cut = ", cut where its token budget ended" if result.finish_reason == "length" else ""
-    Console().print(f"{out}: {result.clip.seconds:.2f} s of speech in {spent:.2f} s{cut}", highlight=False)
+    cut = ", cut where its token budget ended" if part.finish_reason == "length" else ""
+    name, console = ("speech", errors) if out == STDOUT else (out, Console())
+    console.print(f"{name}: {seconds:.2f} s of speech in {spent:.2f} s{cut}", highlight=False)
+
+
+def _whole(client: StepAudioClient, job: SpeechJob, passes: int) -> Generator[SpeechResult, None, None]:
+    yield client.synthesize(job, passes)
 
 
 @contextmanager
@@ -157,6 +191,9 @@ def _failures_explained(url: str) -> Iterator[None]:
         _fail(str(error))
     except UnknownVoice as error:
         _fail(str(error.args[0]))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails once more when it ends
+        _fail("whoever read the speech has left")
     except KeyboardInterrupt:
         errors.print("withdrawn")
         raise typer.Exit(_INTERRUPTED) from None

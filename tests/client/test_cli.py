@@ -1,9 +1,12 @@
+import io
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import av
 import grpc
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ import soundfile
 from typer.testing import CliRunner
 
 from client.cli import app
-from tests.client.conftest import SECONDS, FakeTriton
+from client.output import wav_header
+from client.triton import STREAM
+from tests.client.conftest import PARTS, SECONDS, TONE, FakeTriton
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +61,65 @@ def test_edit_sends_mode_tag_and_strength(triton: FakeTriton, recording: Path, t
     assert code == 0, said
     assert [asked["edit_info"] for _, asked in triton.asked] == ["happy", "happy"]
     assert triton.asked[0][1]["intensity"] == 2.0
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_speech_streams_to_a_file(triton: FakeTriton, tmp_path: Path, ending: str) -> None:
+    triton.loaded = (STREAM, "step_audio_editx_base")
+    triton.hold = threading.Event()
+    out = tmp_path / f"out.{ending}"
+    speaking = threading.Thread(target=run, args=("speak", "hi", "--stream", "-o", out, "--url", triton.url))
+    speaking.start()
+    assert triton.arrived.wait(10)
+    deadline = time.monotonic() + 5
+    while ending == "wav" and (not out.exists() or out.stat().st_size < 44 + 2 * len(TONE) / PARTS):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    triton.hold.set()
+    speaking.join(10)
+    heard, rate = soundfile.read(out, dtype="float32")
+    np.testing.assert_allclose(heard, TONE, atol=1e-4)
+    assert rate == 24_000
+
+
+@pytest.mark.parametrize("options", [["--stream"], ["--stream", "--raw"], [], ["--raw"]])
+def test_speech_goes_to_a_pipe(triton: FakeTriton, options: list[str]) -> None:
+    triton.loaded = (STREAM, "step_audio_editx_base")
+    command = [sys.executable, "-m", "client", "speak", "hi", "--url", triton.url, "-o", "-", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    samples = done.stdout if "--raw" in options else done.stdout.removeprefix(wav_header(24_000))
+    np.testing.assert_allclose(np.frombuffer(samples, "<i2") / 32767, TONE, atol=1e-4)
+    assert (b"first audio after 0." in done.stderr) == ("--stream" in options)
+    if "--raw" not in options:
+        with av.open(io.BytesIO(done.stdout)) as file:
+            assert sum(frame.samples for frame in file.decode(audio=0)) == len(TONE)
+
+
+def test_a_pipe_that_closes_withdraws_the_request(triton: FakeTriton) -> None:
+    triton.loaded = (STREAM, "step_audio_editx_base")
+    triton.hold = threading.Event()
+    command = [sys.executable, "-m", "client", "speak", "hi", "--stream", "--url", triton.url, "-o", "-"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(44) == wav_header(24_000)
+        process.stdout.close()
+        triton.hold.set()
+        said = process.stderr.read().decode()
+        assert process.wait(10) == 1
+    assert triton.stream_ended.wait(5)
+    assert "has left" in said
+    assert "Traceback" not in said
+
+
+def test_an_edit_streams_its_last_pass(triton: FakeTriton, recording: Path, tmp_path: Path) -> None:
+    triton.loaded = (STREAM, "step_audio_editx_base")
+    options = ["--mode", "denoise", "--passes", 2, "--stream", "-o", tmp_path / "out.wav"]
+    code, said = run("edit", recording, *options, "--url", triton.url)
+    assert code == 0, said
+    assert [model for model, _ in triton.asked] == ["step_audio_editx_base", STREAM]
+    assert "first audio after" in said
 
 
 def test_voices_lists_all_four() -> None:
