@@ -9,6 +9,7 @@ import queue
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.plain_step1 import PlainDecoder
 from export.demo.llm import EOT, random_weights
-from python_backend.llm import grammar, placement
+from python_backend.llm import grammar, packing, placement
 from python_backend.llm.config import Step1Config
 from python_backend.llm.engine import Engine
 from python_backend.llm.kv_cache import SlotCache
@@ -122,40 +123,63 @@ def agreement(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> f
 
 
 def plain_rate(model: Step1, tokens: int = 20) -> float:
-    """Return the plain side's tokens per second after a prompt of `PROMPT` ids."""
+    """Return the plain side's tokens per second after a prompt of `PROMPT` ids, the best of three runs."""
     plain = PlainDecoder(model)
+    rates = []
     with torch.inference_mode():
         plain.logits(list(request(0, 0).prompt.ids))
-        started = time.perf_counter()
-        for token in range(tokens):
-            plain.logits([AUDIO_OFFSET + token])
-    return tokens / (time.perf_counter() - started)
+        for _ in range(3):
+            started = time.perf_counter()
+            for token in range(tokens):
+                plain.logits([AUDIO_OFFSET + token])
+            rates.append(tokens / (time.perf_counter() - started))
+    return max(rates)
 
 
-def throughput(model: Step1) -> Iterator[Cells]:
-    """Compare one stream with the plain side, and many streams with the same requests one after another."""
-    plain = plain_rate(model)
+@dataclass(frozen=True)
+class Speed:
+    """What one mode of the engine does with the crowd's requests.
+
+    Args:
+        single: tokens/s of one stream after its first token, the best of those alone.
+        alone: tokens/s over requests one after another, prompts included.
+        together: tokens/s over all requests at once, prompts included.
+        agreement: share of the answers that are the same alone and together.
+    """
+
+    single: float
+    alone: float
+    together: float
+    agreement: float
+    cache_used: int
+    cache_budget: int
+
+
+def speed(model: Step1, deterministic: bool, alone: int) -> Speed:
+    """Run the crowd at once, and the first `alone` of it one by one.
+
+    Raises:
+        RuntimeError: an answer breaks the pattern of speech.
+    """
     crowd = [request(seed, seed % VOICES) for seed in range(STREAMS)]
-    serial = Client(model)
+    serial = Client(model, deterministic=deterministic)
     serial.run([request(0, 99, 5)])
-    runs = [serial.run([generation]) for generation in crowd]
+    runs = [serial.run([generation]) for generation in crowd[:alone]]
     serial.close()
-    single = max(rate(seconds, first, ANSWER) for _, seconds, first in runs)
-    yield "tokens/s, one stream", f"{single:.1f}", f"plain {plain:.1f}", f"{single / plain:.1f}×", "3×"
-
-    batched = Client(model)
+    batched = Client(model, deterministic=deterministic)
     batched.run([request(0, 99, 5)])
     answers, seconds, _ = batched.run(crowd)
     batched.close()
-    together, alone = (STREAMS * ANSWER / taken for taken in (seconds, sum(taken for _, taken, _ in runs)))
-    label = f"tokens/s, {STREAMS} streams"
-    yield label, f"{together:.1f}", f"one by one {alone:.1f}", f"{together / alone:.1f}×", "6×"
-    same = agreement([found[0] for found, _, _ in runs], answers)
-    yield "same answers as one by one, fast mode", f"{same:.0%}", "", "", ""
     if any(grammar.misplaced(answer) is not None for answer in answers):
         raise RuntimeError("an answer breaks the pattern of speech")
-    cache = batched.runner.cache
-    yield "key/value cache, peak in use", f"{used(cache) >> 20} MiB", f"budget {cache.nbytes >> 20} MiB", "", "under"
+    return Speed(
+        single=max(rate(taken, first, ANSWER) for _, taken, first in runs),
+        alone=alone * ANSWER / sum(taken for _, taken, _ in runs),
+        together=STREAMS * ANSWER / seconds,
+        agreement=agreement([found[0] for found, _, _ in runs], answers[:alone]),
+        cache_used=used(batched.runner.cache),
+        cache_budget=batched.runner.cache.nbytes,
+    )
 
 
 def used(cache: SlotCache) -> int:
@@ -164,23 +188,27 @@ def used(cache: SlotCache) -> int:
     return int(positions) * cache.nbytes // (cache.slots * (cache.capacity + 1))
 
 
-def determinism(model: Step1, answer: int = 50) -> Iterator[Cells]:
-    """Compare the deterministic mode with the fast one."""
-    crowd = [request(seed, seed % VOICES, answer) for seed in range(STREAMS)]
-    rates = {}
-    for deterministic in (False, True):
-        client = Client(model, deterministic=deterministic)
-        client.run([request(0, 99, 5)])
-        alone = [client.run([generation]) for generation in crowd[:2]]
-        answers, seconds, _ = client.run(crowd)
-        client.close()
-        single = max(rate(taken, first, answer) for _, taken, first in alone)
-        rates[deterministic] = (single, STREAMS * answer / seconds)
-        same = agreement([found[0] for found, _, _ in alone], answers[:2])
-    for index, label in enumerate(("one stream", f"{STREAMS} streams")):
-        fast, steady = rates[False][index], rates[True][index]
-        yield f"tokens/s, {label}, deterministic", f"{steady:.1f}", f"fast {fast:.1f}", f"{steady / fast:.2f}×", ""
-    yield "same answers as one by one, deterministic", f"{same:.0%}", "", "", "100%"
+def streams(model: Step1, plain: float) -> Iterator[Cells]:
+    """Compare one stream with the plain side, many with the same one after another, the modes with each other."""
+    fast, steady = speed(model, False, STREAMS), speed(model, True, 4)
+    crowd = f"{STREAMS} streams"
+    yield "tokens/s, one stream", f"{fast.single:.1f}", f"plain {plain:.1f}", f"{fast.single / plain:.1f}×", "3×"
+    ratio = fast.together / fast.alone
+    yield f"tokens/s, {crowd}", f"{fast.together:.1f}", f"one by one {fast.alone:.1f}", f"{ratio:.1f}×", "6×"
+    for label, one, other in (
+        ("one stream", steady.single, fast.single),
+        (crowd, steady.together, fast.together),
+    ):
+        yield f"tokens/s, {label}, deterministic", f"{one:.1f}", f"fast {other:.1f}", f"{one / other:.2f}×", ""
+    yield f"same answers in {crowd} as alone, fast", f"{fast.agreement:.0%}", "", "", ""
+    yield f"same answers in {crowd} as alone, deterministic", f"{steady.agreement:.0%}", "", "", "100%"
+    yield (
+        "key/value cache, peak in use",
+        f"{fast.cache_used >> 20} MiB",
+        f"budget {fast.cache_budget >> 20} MiB",
+        "",
+        "under",
+    )
 
 
 def first_token(model: Step1) -> Iterator[Cells]:
@@ -208,15 +236,16 @@ def main(
     kind = placement.dtype(dtype, torch.device("cpu"), torch.bfloat16)
     model = build(kind)
     parameters = sum(value.numel() for value in model.parameters())
+    plain = plain_rate(model)
+    packing.pack(model)
     console = Console()
     console.print(
         f"Step1, {parameters / 1e6:.0f} M random parameters, {kind}, {threads} threads; prompts of {PROMPT} ids, "
         f"{PREFIX} of them the voice's, {VOICES} voices; answers of {ANSWER} tokens; torch {torch.__version__}"
     )
     table = Table("measure", "ours", "against", "ratio", "aim")
-    for measure in (throughput, determinism, first_token):
-        for cells in measure(model):
-            table.add_row(*cells)
+    for cells in (*streams(model, plain), *first_token(model)):
+        table.add_row(*cells)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     table.add_row("peak memory of the process", f"{peak} MiB", "", "", "")
     console.print(table)

@@ -27,7 +27,7 @@ class PlainDecoder:
 
     def __init__(self, model: Step1):
         self._model = model
-        self._heads = model.config.num_attention_heads
+        self._config = model.config
         self._past: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def _attention(self, layer: int, attention: Attention, x: torch.Tensor) -> torch.Tensor:
@@ -38,15 +38,15 @@ class PlainDecoder:
             self._past[layer] = (k, v)
         else:
             self._past.append((k, v))
-        length, repeats = k.shape[1], self._heads // attention.groups
+        length, heads = k.shape[1], self._config.num_attention_heads
 
-        def heads(part: torch.Tensor, repeat: int) -> torch.Tensor:
-            split = part.view(batch, part.shape[1], -1, attention.head_dim)
-            return split.repeat_interleave(repeat, 2).transpose(1, 2)
+        def repeated(part: torch.Tensor) -> torch.Tensor:
+            split = part.view(batch, length, -1, self._config.head_dim)
+            return split.repeat_interleave(self._config.heads_per_group, 2).transpose(1, 2)
 
-        bias = full_bias(self._heads, length, x.dtype)[:, -tokens:]
-        q = attention.q_proj(x).view(batch, tokens, self._heads, attention.head_dim).transpose(1, 2)
-        y = F.scaled_dot_product_attention(q, heads(k, repeats), heads(v, repeats), attn_mask=bias)
+        bias = full_bias(heads, length, x.dtype)[:, -tokens:]
+        q = attention.q_proj(x).view(batch, tokens, heads, self._config.head_dim).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, repeated(k), repeated(v), attn_mask=bias)
         out: torch.Tensor = attention.o_proj(y.transpose(1, 2).reshape(batch, tokens, hidden))
         return out
 
@@ -55,9 +55,9 @@ class PlainDecoder:
         x = self._model.model.embed_tokens(torch.tensor([ids]))
         layers = cast(Iterable[DecoderLayer], self._model.model.layers)
         for index, layer in enumerate(layers):
-            x = x + self._attention(index, layer.self_attn, layer.input_layernorm(x))
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        out: torch.Tensor = self._model.lm_head(self._model.model.norm(x[:, -1:]))[0, 0]
+            x = x + self._attention(index, layer.self_attn, layer.input_layernorm(x)[1])
+            x = x + layer.mlp(layer.post_attention_layernorm(x)[1])
+        out: torch.Tensor = self._model.lm_head(self._model.model.norm(x[:, -1:])[1])[0, 0]
         return out
 
     @torch.inference_mode()

@@ -33,4 +33,4 @@ class Prefiller:
         if end == len(prefix):
             self._prefixes.store(prefix, sequence.slot)
         if end == len(prompt.ids):
-            sequence.accept(self._runner.choose(hidden, [sequence])[0])
+            sequence.accept(self._runner.first(hidden, sequence))

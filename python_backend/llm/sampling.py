@@ -68,50 +68,59 @@ def repeated(ids: Sequence[int]) -> int | None:
     return latest if sum(token == latest for token in window) >= 2 else None
 
 
-def sample(logits: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+def tabulate(draws: Sequence[Draw]) -> torch.Tensor:
+    """Return what `sample` needs as one table, float64 [5, rows], which travels to a device in one copy."""
+    rows = [
+        (
+            draw.sampling.temperature,
+            draw.uniform,
+            -1 if draw.banned is None else draw.banned,
+            draw.sampling.top_k,
+            draw.sampling.top_p,
+        )
+        for draw in draws
+    ]
+    return torch.tensor(rows, dtype=torch.float64).T.contiguous()
+
+
+def is_ranked(sampling: Sampling) -> bool:
+    """Return whether `sampling` needs the columns in order, which `sample` can be spared."""
+    return sampling.top_k > 0 or sampling.top_p < 1
+
+
+def sample(logits: torch.Tensor, table: torch.Tensor, ranked: bool = True) -> torch.Tensor:
     """Choose one column per row.
 
     A row's choice depends on its own logits and draw only.
 
     Args:
-        logits: [batch, columns]; -inf in columns that cannot be.
+        logits: [rows, columns]; -inf in columns that cannot be.
+        table: see `tabulate`, on the device of `logits`.
+        ranked: False ignores top_k and top_p.
 
     Returns:
-        int64 [batch]; -1 where a row's logits are not numbers.
+        int64 [rows]; -1 where a row's logits are not numbers.
     """
-    logits = logits.float()
-    banned = [(row, draw.banned) for row, draw in enumerate(draws) if draw.banned is not None]
-    if banned:
-        rows, columns = zip(*banned, strict=True)
-        logits = logits.clone()
-        logits[list(rows), list(columns)] = -torch.inf
+    temperature, uniform, banned, top_k, top_p = table[:, :, None]
+    column = banned.long()
+    kept = logits.float().gather(-1, column.clamp(min=0))
+    logits = logits.float().scatter(-1, column.clamp(min=0), torch.where(column < 0, kept, -torch.inf))
     peak, greedy = logits.max(-1)
     greedy = greedy.masked_fill(~peak.isfinite(), -1)
-    if all(draw.sampling.temperature == 0 for draw in draws):
-        return greedy
-
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float64).to(logits.device)[:, None]
-
-    temperature = column([draw.sampling.temperature for draw in draws])
-    uniform = column([draw.uniform for draw in draws])
     # Relative to the peak, so that a small temperature cannot overflow.
     scaled = (logits - peak[:, None]) / temperature.clamp(min=1e-6).float()
-    if any(draw.sampling.top_k or draw.sampling.top_p < 1 for draw in draws):
-        scaled = _keep_likely(scaled, draws)
+    if ranked:
+        scaled = _keep_likely(scaled, top_k.long(), top_p)
     cumulative = scaled.exp().cumsum(-1, dtype=torch.float64)
     chosen = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
     chosen = chosen.clamp(max=logits.shape[-1] - 1)
     return torch.where((temperature[:, 0] == 0) | (greedy < 0), greedy, chosen)
 
 
-def _keep_likely(scaled: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+def _keep_likely(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Set to -inf what top_k and top_p leave out, in the columns' own order; equal logits rank by column."""
-    columns = scaled.shape[-1]
-    top_k = torch.tensor([draw.sampling.top_k or columns for draw in draws], device=scaled.device)[:, None]
-    top_p = torch.tensor([draw.sampling.top_p for draw in draws], dtype=torch.float64).to(scaled.device)[:, None]
     ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
-    dropped = torch.arange(columns, device=scaled.device) >= top_k
+    dropped = (torch.arange(scaled.shape[-1], device=scaled.device) >= top_k) & (top_k > 0)
     weight = ordered.masked_fill(dropped, -torch.inf).exp().double()
     before = weight.cumsum(-1) - weight
     # A token stays when those above it have not reached top_p yet, so the first one always does.

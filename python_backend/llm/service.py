@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from python_backend.errors import InvalidInput
-from python_backend.llm import placement, weights
+from python_backend.llm import packing, placement, weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.kv_cache import slots_within
 from python_backend.llm.prompt import Prompt, PromptForm
@@ -39,7 +39,7 @@ class LanguageModel:
     def __init__(self, name: str, directory: Path, parameters: dict[str, str]):
         device = placement.device(parameters["device"])
         dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
-        model = weights.load(directory, device, dtype)
+        model = packing.pack(weights.load(directory, device, dtype))
         self._tokenizer = Tokenizer(directory / "tokenizer.model")
         self._form = PromptForm(parameters["prompt_form"])
         self._context = min(int(parameters["context"]), model.config.max_seq_len)
@@ -52,6 +52,7 @@ class LanguageModel:
             self._tokenizer.audio_offset,
             self._tokenizer.eot,
             deterministic=parameters["deterministic"] == "true",
+            graphs=parameters.get("cuda_graphs", "true") == "true",
         )
         self._engine = Engine(
             runner,

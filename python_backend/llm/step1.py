@@ -4,101 +4,79 @@ Modules carry the names of the released state dict. `embed_tokens` and `lm_head`
 released `config.json` leaves `tie_word_embeddings` out, which some libraries read as "tied" and then speak noise.
 """
 
-from dataclasses import dataclass
-
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from python_backend.llm import alibi
+from python_backend.llm import alibi, ops
+from python_backend.llm.attention import Attend
 from python_backend.llm.config import Step1Config
-from python_backend.llm.kv_cache import SlotCache
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the tokens of one forward pass stand.
-
-    Args:
-        cache: read and extended by the pass.
-        first_slot: row b of the batch is slot `first_slot + b`.
-        write: int64 [batch, tokens], the cache position that takes each token's key and value.
-        bias: [batch, groups, heads per group · tokens, length], see `alibi.bias`; `length` keys are read.
-    """
-
-    cache: SlotCache
-    first_slot: int
-    write: torch.Tensor
-    bias: torch.Tensor
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) · weight, the mean square in float32."""
+    """Adds to the residual stream and normalises it, see `ops.add_rms_norm`."""
 
     def __init__(self, size: int, eps: float):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size))
         self.eps = eps
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise the last dimension."""
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
-        return x * scale.to(x.dtype) * self.weight
+    def forward(self, x: torch.Tensor, update: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return x + update and its norm."""
+        return ops.add_rms_norm(x, update, self.weight, self.eps)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention over the slot cache; head h reads group h // heads_per_group."""
+    """Grouped-query attention over the slot cache.
+
+    Attributes:
+        qkv_proj: the three projections in one, where `packing` joined them.
+    """
 
     def __init__(self, config: Step1Config, layer: int):
         super().__init__()
         self.layer = layer
-        self.groups, self.per_group, self.head_dim = (
-            config.num_attention_groups,
-            config.heads_per_group,
-            config.head_dim,
-        )
         kv_size = config.num_attention_groups * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.sizes = [config.hidden_size, kv_size, kv_size]
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(config.hidden_size, size, bias=False) for size in self.sizes)
+        self.o_proj: nn.Module = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv_proj: nn.Module | None = None
 
-    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Map x [batch, tokens, hidden] to the same shape."""
-        batch, tokens, _ = x.shape
-        slots = slice(step.first_slot, step.first_slot + batch)
-        keys, values = step.cache.keys[self.layer, slots], step.cache.values[self.layer, slots]
-        rows = torch.arange(batch, device=x.device)[:, None]
-        keys[rows, :, step.write] = self.k_proj(x).view(batch, tokens, self.groups, self.head_dim)
-        values[rows, :, step.write] = self.v_proj(x).view(batch, tokens, self.groups, self.head_dim)
-
-        # The heads of a group become further queries of its one key head, so keys are read once and never repeated.
-        q = self.q_proj(x).view(batch, tokens, self.groups, self.per_group, self.head_dim)
-        q = q.permute(0, 2, 3, 1, 4).reshape(batch, self.groups, self.per_group * tokens, self.head_dim)
-        length = step.bias.shape[-1]
-        y = F.scaled_dot_product_attention(q, keys[:, :, :length], values[:, :, :length], attn_mask=step.bias)
-        y = y.view(batch, self.groups, self.per_group, tokens, self.head_dim).permute(0, 3, 1, 2, 4)
-        out: torch.Tensor = self.o_proj(y.reshape(batch, tokens, -1))
+        if self.qkv_proj is not None:
+            q, k, v = self.qkv_proj(x).split(self.sizes, -1)
+        else:
+            q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        out: torch.Tensor = self.o_proj(attend(self.layer, q, k, v))
         return out
 
 
 class MLP(nn.Module):
-    """down(silu(gate(x)) · up(x))."""
+    """down(silu(gate(x)) · up(x)).
+
+    Attributes:
+        gate_up_proj: the two projections in one, where `packing` joined them.
+    """
 
     def __init__(self, config: Step1Config):
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.down_proj: nn.Module = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up_proj: nn.Module | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [..., hidden] to the same shape."""
-        out: torch.Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.gate_up_proj is not None:
+            gate, up = self.gate_up_proj(x).chunk(2, -1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        out: torch.Tensor = self.down_proj(ops.silu_mul(gate, up))
         return out
 
 
 class DecoderLayer(nn.Module):
-    """Attention and MLP, each after a norm and added to its input."""
+    """Attention and MLP, each after a norm and added to the residual stream."""
 
     def __init__(self, config: Step1Config, layer: int):
         super().__init__()
@@ -107,11 +85,16 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: torch.Tensor, step: Step) -> torch.Tensor:
-        """Map [batch, tokens, hidden] to the same shape."""
-        x = x + self.self_attn(self.input_layernorm(x), step)
-        out: torch.Tensor = x + self.mlp(self.post_attention_layernorm(x))
-        return out
+    def forward(
+        self, x: torch.Tensor, update: torch.Tensor | None, attend: Attend
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the stream [batch, tokens, hidden] and what the layer before adds to it; return the same pair.
+
+        The addition is left to the next norm, which reads the stream anyway.
+        """
+        x, normed = self.input_layernorm(x, update)
+        x, normed = self.post_attention_layernorm(x, self.self_attn(normed, attend))
+        return x, self.mlp(normed)
 
 
 class Decoder(nn.Module):
@@ -123,12 +106,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, ids: torch.Tensor, step: Step) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
         """Map ids [batch, tokens] to hidden states [batch, tokens, hidden]."""
-        x = self.embed_tokens(ids)
+        x, update = self.embed_tokens(ids), None
         for layer in self.layers:
-            x = layer(x, step)
-        out: torch.Tensor = self.norm(x)
+            x, update = layer(x, update, attend)
+        out: torch.Tensor = self.norm(x, update)[1]
         return out
 
 
@@ -159,23 +142,13 @@ class Step1(nn.Module):
         """Where the weights are."""
         return self.lm_head.weight.device
 
-    def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, cache: SlotCache, first_slot: int, length: int
-    ) -> torch.Tensor:
-        """Run tokens of consecutive slots, reading and extending their cache.
-
-        Args:
-            ids: int64 [batch, tokens]; row b belongs to slot `first_slot + b`.
-            positions: int64 [batch, tokens], absolute; negative in rows that hold no request, whose result is void.
-            cache: holds what comes before `positions`.
-            length: keys to read; above every position, at most the cache's capacity.
+    def forward(self, ids: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Run tokens ids [batch, tokens], which stand where `attend` says.
 
         Returns:
             Normalised hidden states [batch, tokens, hidden]; `lm_head` of them are the logits.
         """
-        write = torch.where(positions < 0, cache.unused_position, positions)
-        bias = alibi.bias(self.slope, positions.clamp(min=0), length, self.dtype)
-        hidden: torch.Tensor = self.model(ids, Step(cache, first_slot, write, bias))
+        hidden: torch.Tensor = self.model(ids, attend)
         return hidden
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from python_backend.errors import Cancelled, Unavailable
-from python_backend.llm import weights
+from python_backend.llm import packing, weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.request import Failed
 from python_backend.llm.runner import Runner
@@ -42,17 +42,17 @@ def requests(generation, count, chooser):
 class RecordingRunner(Runner):
     """Keeps the hidden state behind every choice, by seed and step."""
 
-    def choose(self, hidden, rows):
-        for state, sequence in zip(hidden, rows, strict=True):
+    def _ids(self, decoded, table, rows):
+        for state, sequence in zip(decoded.hidden, rows, strict=True):
             if sequence is not None:
                 key = (sequence.generation.sampling.seed, len(sequence.generated))
                 self.seen.setdefault(key, set()).add(state.view(torch.uint8).numpy().tobytes())
-        return super().choose(hidden, rows)
+        return super()._ids(decoded, table, rows)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_random_joins_leaves_and_cancels_change_no_token(demo, demo_tokenizer, generation, dtype):
-    model = weights.load(demo, torch.device("cpu"), dtype)
+    model = packing.pack(weights.load(demo, torch.device("cpu"), dtype))
     chooser = random.Random(4)
     wanted = requests(generation, 24, chooser)
 

@@ -65,10 +65,8 @@ def test_the_stop_ends_the_answer_between_groups(make_engine, generation, monkey
     engine, wanted = make_engine(), generation(max_tokens=30)
     forced = [*(engine._runner._offset + token for token in (1, 2, 1024, 1025, 1026)), wanted.stop]
 
-    def choose(hidden, rows):
-        return [forced[len(row.generated)] if row else 0 for row in rows]
-
-    monkeypatch.setattr(engine._runner, "choose", choose)
+    monkeypatch.setattr(engine._runner, "first", lambda *_: forced[0])
+    monkeypatch.setattr(engine._runner, "decode", lambda rows: [forced[len(row.generated)] for row in rows])
     receiver = Receiver()
     engine.submit(wanted, receiver)
     end = receiver.end()

@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from python_backend.llm import grammar
-from python_backend.llm.sampling import Draw, Sampling, repeated, sample, uniforms
+from python_backend.llm.sampling import Draw, Sampling, is_ranked, repeated, sample, tabulate, uniforms
 
 
 def draw_many(logits, sampling, count=20_000):
     batch = torch.tensor(logits)[None].expand(count, -1)
-    return sample(batch, [Draw(sampling, uniform) for uniform in uniforms(1, count)]).numpy()
+    table = tabulate([Draw(sampling, uniform) for uniform in uniforms(1, count)])
+    return sample(batch, table, ranked=is_ranked(sampling)).numpy()
 
 
 def frequencies_fit(found, probabilities):
@@ -61,21 +62,21 @@ def test_impossible_columns_are_never_chosen():
     logits = [-np.inf, 0.0, -np.inf, 0.0, -np.inf]
     for sampling in (Sampling(), Sampling(top_k=5), Sampling(top_p=0.99), Sampling(temperature=0)):
         assert set(draw_many(logits, sampling, 2000).tolist()) <= {1, 3}
-    edges = sample(torch.tensor([logits] * 2), [Draw(Sampling(), 0.0), Draw(Sampling(), 1 - 2**-53)])
+    edges = sample(torch.tensor([logits] * 2), tabulate([Draw(Sampling(), 0.0), Draw(Sampling(), 1 - 2**-53)]))
     assert edges.tolist() == [1, 3]
 
 
 def test_what_is_not_a_number_is_reported_for_its_row_alone():
     logits = torch.tensor([LOGITS, [np.nan, *LOGITS[1:]], [-np.inf] * 6, LOGITS])
     for temperature in (0.0, 0.7):
-        found = sample(logits, [Draw(Sampling(temperature=temperature), 0.5)] * 4).tolist()
+        found = sample(logits, tabulate([Draw(Sampling(temperature=temperature), 0.5)] * 4)).tolist()
         assert found[1:3] == [-1, -1]
         assert found[0] == found[3] >= 0
 
 
 def test_a_banned_column_is_not_chosen():
     logits = torch.tensor([LOGITS] * 2)
-    found = sample(logits, [Draw(Sampling(temperature=0), 0.0, 2), Draw(Sampling(temperature=0), 0.0)])
+    found = sample(logits, tabulate([Draw(Sampling(temperature=0), 0.0, 2), Draw(Sampling(temperature=0), 0.0)]))
     assert found.tolist() == [5, 2]
     assert logits[0, 2] == 2.0, "the caller's logits were changed"
 
@@ -88,8 +89,12 @@ def test_a_row_does_not_depend_on_the_others():
         *(Sampling(temperature=1.3), Sampling(top_k=7, top_p=0.5)),
     ]
     draws = [Draw(rule, uniform) for rule, uniform in zip(rules, uniforms(5, 6), strict=True)]
-    together = sample(logits, draws).tolist()
-    assert [sample(logits[row : row + 1], [draws[row]]).item() for row in range(6)] == together
+    together = sample(logits, tabulate(draws)).tolist()
+    alone = [
+        sample(logits[row : row + 1], tabulate([draw]), ranked=is_ranked(draw.sampling)).item()
+        for row, draw in enumerate(draws)
+    ]
+    assert alone == together
 
 
 def test_uniforms_depend_on_seed_and_step_alone():

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.plain_step1 import PlainDecoder
 from python_backend.llm import alibi, weights
+from python_backend.llm.attention import MaskedAttention
 from python_backend.llm.config import Step1Config
 from python_backend.llm.engine import Engine
 from python_backend.llm.kv_cache import SlotCache
@@ -30,7 +31,8 @@ def logits(model, ids, chunk, cache, slot):
         for start in range(0, len(ids), chunk):
             part = torch.tensor(ids[start : start + chunk])[None]
             positions = torch.arange(start, start + part.shape[1])[None]
-            parts.append(model.lm_head(model(part, positions, cache, slot, start + part.shape[1]))[0])
+            attend = MaskedAttention(cache, model.slope, positions, slot, 1, start + part.shape[1])
+            parts.append(model.lm_head(model(part, attend))[0])
     return torch.cat(parts).numpy()
 
 
@@ -67,7 +69,8 @@ def test_rows_of_a_batch_do_not_see_one_another(golden_model, arrays):
     positions = torch.tensor([[63], [6], [-1]])
     before = cache.keys[:, 2, :, :128].clone()
     with torch.inference_mode():
-        together = golden_model.lm_head(golden_model(last, positions, cache, 0, 64))[:, -1]
+        attend = MaskedAttention(cache, golden_model.slope, positions, 0, 3, 64)
+        together = golden_model.lm_head(golden_model(last, attend))[:, -1]
     for row in range(2):
         np.testing.assert_allclose(together[row], alone[row], atol=1e-4)
     assert torch.equal(cache.keys[:, 2, :, :128], before), "a row without a request wrote where requests read"
@@ -148,7 +151,8 @@ def test_bfloat16_stays_close_to_float32(arrays):
     cache = SlotCache(model.config, 1, 320, torch.bfloat16, CPU)
     ids = torch.tensor(arrays["ids_64"])[None]
     with torch.inference_mode():
-        found = model.lm_head(model(ids, torch.arange(64)[None], cache, 0, 64))[0].float().numpy()
+        attend = MaskedAttention(cache, model.slope, torch.arange(64)[None], 0, 1, 64)
+        found = model.lm_head(model(ids, attend))[0].float().numpy()
     expected = arrays["logits_64"]
     assert (
         np.linalg.norm(found - expected) / np.linalg.norm(expected) < 0.06

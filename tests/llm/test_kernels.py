@@ -1,0 +1,102 @@
+"""The GPU kernels against torch's operators: on a GPU where there is one, else in the Triton language's interpreter.
+
+pip install triton   # 1 GB; torch for CUDA brings it along
+"""
+
+import os
+
+import pytest
+import torch
+
+from python_backend.llm import alibi, ops
+from python_backend.llm.attention import DecodeAttention, MaskedAttention
+from python_backend.llm.config import Step1Config
+from python_backend.llm.kv_cache import SlotCache
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
+pytest.importorskip("triton", reason="the Triton language is not installed: pip install triton (1 GB)")
+
+from python_backend.llm import kernels  # noqa: E402
+
+# The interpreter multiplies matrices of bfloat16 as if they were integers.
+HALF = (torch.bfloat16, 0.04) if DEVICE.type == "cuda" else (torch.float16, 0.005)
+DTYPES = pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), HALF])
+
+
+def close(found, expected, atol):
+    torch.testing.assert_close(found.float().cpu(), expected.float().cpu(), atol=atol, rtol=1e-2)
+
+
+def config(groups, per_group, dim):
+    return Step1Config(groups * per_group * dim, 64, groups * per_group, groups, 2, 512, 100, 1e-5, 3)
+
+
+@DTYPES
+@pytest.mark.parametrize(("groups", "per_group", "dim"), [(4, 12, 64), (2, 1, 32), (1, 3, 16)])
+@pytest.mark.parametrize("positions", [[0], [63], [64], [299, -1, 5, 130]])
+def test_decode_attention_equals_masked_attention_and_stores_the_same(dtype, atol, groups, per_group, dim, positions):
+    torch.manual_seed(len(positions))
+    sizes = config(groups, per_group, dim)
+    rows = len(positions)
+    caches = [SlotCache(sizes, rows, 320, dtype, DEVICE) for _ in range(2)]
+    for part in ("keys", "values"):
+        values = torch.randn(getattr(caches[0], part).shape, device=DEVICE).to(dtype)
+        for cache in caches:
+            getattr(cache, part).copy_(values)
+    before = caches[0].keys.clone()
+    slope = alibi.slopes(groups * per_group).view(groups, per_group).to(DEVICE)
+    # As the joined projection gives them: three views of one tensor.
+    joined = torch.randn(rows, 1, groups * (per_group + 2) * dim, device=DEVICE).to(dtype)
+    q, k, v = joined.split([groups * per_group * dim, groups * dim, groups * dim], -1)
+    at = torch.tensor(positions, device=DEVICE)[:, None]
+    expected = MaskedAttention(caches[0], slope, at, 0, rows, 320)(1, q, k, v)
+    found = DecodeAttention(caches[1], slope, at)(1, q, k, v)
+    for row, position in enumerate(positions):
+        if position < 0:
+            assert not found[row].any()
+            assert torch.equal(caches[1].keys[:, row], before[:, row]), "a row without a request stored something"
+        else:
+            close(found[row], expected[row], atol)
+            assert torch.equal(caches[1].keys[:, row, :, :320], caches[0].keys[:, row, :, :320])
+            assert torch.equal(caches[1].values[:, row, :, :320], caches[0].values[:, row, :, :320])
+
+
+@DTYPES
+def test_decode_attention_does_not_depend_on_the_other_rows(dtype, atol):
+    sizes = config(4, 12, 64)
+    slope = alibi.slopes(48).view(4, 12).to(DEVICE)
+    found = []
+    for others in (-1, 250):
+        torch.manual_seed(1)
+        cache = SlotCache(sizes, 3, 320, dtype, DEVICE)
+        cache.keys.normal_()
+        cache.values.normal_()
+        q, k, v = torch.randn(3, 1, 56 * 64, device=DEVICE).to(dtype).split([48 * 64, 256, 256], -1)
+        at = torch.tensor([[others], [200], [others]], device=DEVICE)
+        found.append(DecodeAttention(cache, slope, at)(0, q, k, v)[1])
+    assert torch.equal(*found)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 96), (3, 1, 768), (1, 5, 100)])
+def test_add_rms_norm(dtype, atol, shape):
+    torch.manual_seed(0)
+    x, update = (torch.randn(shape).to(dtype) for _ in range(2))
+    weight = torch.rand(shape[-1]).to(dtype)
+    for added in (None, update):
+        expected = ops.add_rms_norm(x, added, weight, 1e-5)
+        moved = None if added is None else added.to(DEVICE)
+        found = kernels.add_rms_norm(x.to(DEVICE), moved, weight.to(DEVICE), 1e-5)
+        for one, other in zip(found, expected, strict=True):
+            close(one, other, atol)
+
+
+@DTYPES
+@pytest.mark.parametrize("shape", [(1, 1, 96), (3, 1, 1500), (1, 5, 64)])
+def test_silu_mul_of_the_halves_of_one_tensor(dtype, atol, shape):
+    torch.manual_seed(0)
+    joined = torch.randn(*shape[:-1], 2 * shape[-1]).to(dtype)
+    expected = ops.silu_mul(*joined.chunk(2, -1))
+    close(kernels.silu_mul(*joined.to(DEVICE).chunk(2, -1)), expected, atol)
