@@ -4,6 +4,7 @@ import io
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from server.control import Control
+from server.repository import VARIANTS
 from server.settings import ROOT
 
-ENSEMBLE = "step_audio_editx_base"
 VOICE_ENCODER = "voice_encoder"
 VOICE = "happy_en"
 WARM_UP = "Hello."
@@ -37,8 +38,13 @@ class Recording:
     seconds: float
 
 
-def through_triton(control: Control, text: str) -> Recording:
-    """Clone a built-in voice with the ensemble.
+def ensembles(models: Collection[str]) -> list[str]:
+    """Return those of `models` that speak, one per variant of the language model."""
+    return [name for variant in VARIANTS if (name := f"step_audio_editx_{variant}") in models]
+
+
+def through_triton(control: Control, ensemble: str, text: str) -> Recording:
+    """Clone a built-in voice with an ensemble.
 
     Raises:
         TritonError: the request failed.
@@ -52,7 +58,7 @@ def through_triton(control: Control, text: str) -> Recording:
         "text": np.array([text]),
         "prompt_text": np.array([voice["prompt_text"]]),
     }
-    answer = control.infer(ENSEMBLE, inputs, TIMEOUT)["waveform"]
+    answer = control.infer(ensemble, inputs, TIMEOUT)["waveform"]
     content = io.BytesIO()
     soundfile.write(content, answer, SAMPLE_RATE, "PCM_16", format="WAV")
     return Recording(content.getvalue(), len(answer) / SAMPLE_RATE)
@@ -106,6 +112,7 @@ def curl_line(url: str) -> str:
 
 
 def has_random_weights(model_repository: Path) -> bool:
-    """Tell whether the language model served is the demo checkpoint, whose weights were never trained."""
-    config = model_repository / "llm_base" / "1" / "config.json"
-    return config.is_file() and json.loads(config.read_text()).get("step_audio_triton_demo") == "random"
+    """Tell whether a language model served is the demo checkpoint, whose weights were never trained."""
+    configs = (model_repository / f"llm_{variant}" / "1" / "config.json" for variant in VARIANTS)
+    found = [json.loads(config.read_text()) for config in configs if config.is_file()]
+    return any(content.get("step_audio_triton_demo") == "random" for content in found)

@@ -1,6 +1,6 @@
 """What a model repository holds, and whether each model's files are there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ WEIGHTS = "weights"
 """Parameter in which a Python model's configuration names the files it reads from its version folder, `*` allowed."""
 OPTIONAL = "optional"
 """Parameter, `true` for a model that the system does without where it has not been exported."""
+ENGINE = "engine"
+"""Parameter in which a Python model's configuration names the model it calls."""
+VARIANTS = ("base", "bnb", "awq")
+"""Weights of the language model; each has an engine `llm_*` and an ensemble `step_audio_editx_*`."""
 
 
 class RepositoryError(ValueError):
@@ -25,26 +29,35 @@ class Model:
         backend: `ensemble`, `python`, `onnxruntime`, …
         missing: files that its configuration asks for and that are not there.
         optional: whether the system runs without it.
+        needs: models without which it does not load or cannot answer.
+        left_out: whether it is not to be loaded.
     """
 
     name: str
     backend: str
     missing: tuple[Path, ...]
     optional: bool = False
-
-    @property
-    def left_out(self) -> bool:
-        """Whether it is not to be loaded."""
-        return self.optional and bool(self.missing)
+    needs: frozenset[str] = frozenset()
+    left_out: bool = False
 
 
 def read_repository(repository: Path) -> list[Model]:
     """Return every model in `repository` that has a configuration, by name.
 
+    Of the language model one variant suffices: the others are left out where they have not been exported.
+
     Raises:
         RepositoryError: a `config.pbtxt` is not one.
     """
-    return [_read(path) for path in sorted(repository.glob("*/config.pbtxt"))]
+    models = [_read(path) for path in sorted(repository.glob("*/config.pbtxt"))]
+    missing = {model.name for model in models if model.missing}
+    engines = {model.name for model in models} & {f"llm_{variant}" for variant in VARIANTS}
+    out = {model.name for model in models if model.optional} & missing
+    if engines - missing:
+        out |= engines & missing
+    while more := {model.name for model in models if model.needs & out} - out:
+        out |= more
+    return [replace(model, left_out=model.name in out) for model in models]
 
 
 def _read(path: Path) -> Model:
@@ -63,7 +76,10 @@ def _read(path: Path) -> Model:
     folders = versions or [path.parent / "1"]
     missing = tuple(folder / name for folder in folders for name in wanted if not any(folder.glob(name)))
     optional = OPTIONAL in config.parameters and config.parameters[OPTIONAL].string_value == "true"
-    return Model(path.parent.name, backend, missing, optional)
+    needs = {step.model_name for step in config.ensemble_scheduling.step}
+    if ENGINE in config.parameters:
+        needs.add(config.parameters[ENGINE].string_value)
+    return Model(path.parent.name, backend, missing, optional, frozenset(needs))
 
 
 def _files(config: Any, backend: str) -> list[str]:

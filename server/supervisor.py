@@ -71,7 +71,7 @@ class Supervisor:
         repository = read_repository(self._settings.model_repository)
         self._models = [model.name for model in repository if not model.left_out]
         self._left_out = [model.name for model in repository if model.left_out]
-        self._speaks = first_words.ENSEMBLE in self._models
+        self._ensembles = first_words.ensembles(self._models)
         variables = environment(self._home, os.environ)
         backends = assemble(self._home, work / "backends")
         line = command(self._settings, self._home, self._models, backends, self._prefix.name)
@@ -90,7 +90,7 @@ class Supervisor:
         if self._settings.gateway:
             say("starting the gateway")
             self._gateway.start()
-        if self._speaks:
+        if self._ensembles:
             self._first_words()
         say(f"ready after {time.monotonic() - started:.1f} s; Ctrl-C stops everything")
 
@@ -98,13 +98,17 @@ class Supervisor:
         self._triton.start()
         assert self._triton.pid is not None  # noqa: S101 - it has just been started
         self._stubs = StubWatch(self._triton.pid)
-        if self._speaks:
+        if self._ensembles:
             say("all models loaded, warming up")
             try:
-                self._wait_for(lambda: first_words.through_triton(self._triton.control, first_words.WARM_UP))
+                self._wait_for(self._warm_up)
                 self._uncount_voices()
             except TritonError as error:
                 raise StartFailed(f"the warm-up request failed: {error}") from error
+
+    def _warm_up(self) -> None:
+        for ensemble in self._ensembles:
+            first_words.through_triton(self._triton.control, ensemble, first_words.WARM_UP)
 
     def _first_words(self) -> None:
         started = time.monotonic()
@@ -113,7 +117,8 @@ class Supervisor:
             if self._settings.gateway:
                 words = self._wait_for(lambda: first_words.through_gateway(url, text))
             else:
-                words = self._wait_for(lambda: first_words.through_triton(self._triton.control, text))
+                speaker = self._ensembles[0]
+                words = self._wait_for(lambda: first_words.through_triton(self._triton.control, speaker, text))
             self._uncount_voices()
         except (NoWords, TritonError) as error:
             raise StartFailed(f"the first words were not spoken: {error}") from error

@@ -159,3 +159,24 @@ def test_an_empty_or_broken_repository(settings, home, tmp_path):
     assert "holds no model" in only(preflight.check(replace(settings, model_repository=tmp_path / "none"), home))
     (settings.model_repository / "echo" / "config.pbtxt").write_text("name: {")
     assert "unreadable model configuration" in only(preflight.check(settings, home))
+
+
+def test_one_variant_of_the_language_model_suffices(settings, home):
+    weights = 'parameters { key: "weights" value: { string_value: "*.safetensors" } }\n'
+    for variant in ("base", "bnb"):
+        toy.python_model(settings.model_repository, f"llm_{variant}", toy.ECHO, weights)
+        engine = f'parameters {{ key: "engine" value: {{ string_value: "llm_{variant}" }} }}\n'
+        toy.python_model(settings.model_repository, f"llm_{variant}_unary", toy.ECHO, engine)
+        ensemble = settings.model_repository / f"step_audio_editx_{variant}"
+        (ensemble / "1").mkdir(parents=True)
+        step = f'ensemble_scheduling {{ step {{ model_name: "llm_{variant}_unary" model_version: -1 }} }}\n'
+        (ensemble / "config.pbtxt").write_text(f'name: "{ensemble.name}"\nplatform: "ensemble"\n{step}')
+
+    said = [problem.what for problem in preflight.check(settings, home)]
+    assert [what.partition(":")[0] for what in said] == ["llm_base is not exported", "llm_bnb is not exported"]
+
+    (settings.model_repository / "llm_bnb" / "1" / "model.safetensors").touch()
+    assert preflight.check(settings, home) == []
+    models = read_repository(settings.model_repository)
+    left_out = {model.name for model in models if model.left_out}
+    assert left_out == {"llm_base", "llm_base_unary", "step_audio_editx_base"}
