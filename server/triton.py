@@ -18,6 +18,11 @@ from server.triton_log import LoadProgress, worth_showing
 EXIT_TIMEOUT = 6
 """Seconds tritonserver gives requests under way when it is asked to end."""
 POLL = 0.1
+CALLS_AT_ONCE = 64
+"""Of one Python model to others, its answers on their way included; 32 unless told otherwise, the rest waits unseen.
+
+Each of the 48 streams that step_audio_editx_stream takes may wait for its first token, and the others go on meanwhile.
+"""
 
 
 class Interrupted(Exception):
@@ -47,6 +52,7 @@ def command(
         f"--metrics-port={settings.metrics_port}",
         f"--exit-timeout-secs={EXIT_TIMEOUT}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix}",
+        f"--backend-config=python,thread-pool-size={CALLS_AT_ONCE}",
         *(["--log-verbose=1"] if settings.log_verbose else []),
     ]
 

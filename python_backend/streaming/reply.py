@@ -1,6 +1,7 @@
 """The way back to the caller of a decoupled model."""
 
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,14 @@ class Reply:
     def __init__(self, request: Any):
         self.parameters: dict[str, Any] = json.loads(request.parameters() or "{}")
         self._sender, self._wanted, _ = serving.reply_of(request)
-        self._started = False
+        self._started = self._ended = False
+        self._lock = threading.Lock()
 
-    @property
     def is_gone(self) -> bool:
-        """Whether the caller has cancelled."""
-        return bool(self._sender.is_cancelled())
+        """Tell whether the caller has cancelled; afterwards, nobody knows."""
+        with self._lock:
+            # Asking about a request that has had its last response would crash tritonserver 2.51.
+            return not self._ended and bool(self._sender.is_cancelled())
 
     def send(self, outputs: Outputs) -> None:
         """Send a response that is not the last one."""
@@ -39,7 +42,7 @@ class Reply:
 
     def finish(self, outputs: Outputs) -> None:
         """Send the last response."""
-        self._sender.send(serving.response(outputs, self._wanted), flags=FINAL)
+        self._end(serving.response(outputs, self._wanted))
 
     def fail(self, error: BaseException) -> None:
         """Send an error as the last response."""
@@ -50,6 +53,11 @@ class Reply:
             # Triton 2.51 overlooks the flag on an error that follows other responses, and can then never unload the
             # model; on an error that comes first, it is the flag sent by itself that it overlooks.
             self._sender.send(answer)
-            self._sender.send(flags=FINAL)
+            self._end()
         else:
-            self._sender.send(answer, flags=FINAL)
+            self._end(answer)
+
+    def _end(self, *answer: Any) -> None:
+        with self._lock:
+            self._ended = True
+            self._sender.send(*answer, flags=FINAL)

@@ -136,6 +136,6 @@ class SpeechStreams:
             with self._lock:
                 live = set(self._live)
             known &= live
-            for gone in (each for each in live - known if each.reply.is_gone):
+            for gone in (each for each in live - known if each.reply.is_gone()):
                 known.add(gone)
                 self._cancellers.submit(self._end, gone)
