@@ -13,6 +13,7 @@ _INPUTS = frozenset(
 # Triton puts these in front of a member's own words, in any number.
 _PREFIX = re.compile(r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder): )")
 _FIELD = re.compile(r"^([a-z][a-z0-9_]*): (.*)", re.DOTALL)
+_FORGOTTEN = "voice_key: this voice is not kept"
 _AWAY = re.compile(r"^(?:queue full|deadline passed|Request for unknown model)")
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+[\w.+-]*(?:\(\d+\))?(?::\d+)?")
 
@@ -35,6 +36,10 @@ class InvalidInput(SpeechError):
         self.problem = problem
 
 
+class VoiceForgotten(SpeechError):
+    """The server keeps the voice of this key no longer: its clip must be sent."""
+
+
 class QueueFull(SpeechError):
     """The engine has as much waiting as it accepts; try again later."""
 
@@ -54,6 +59,8 @@ class ModelFailed(SpeechError):
 def translate(error: InferenceServerException) -> SpeechError:
     """Turn a Triton client's exception into ours, without request ids, paths and tracebacks."""
     message = _own_words(error.message() or str(error))
+    if message.startswith(_FORGOTTEN):
+        return VoiceForgotten(message)
     match (error.status() or _status_by(message)).removeprefix("StatusCode."):
         case "INVALID_ARGUMENT":
             found = _FIELD.match(message)

@@ -71,6 +71,9 @@ class SpeechResult:
         finish_reason: `stop`, or `length` when the token budget ended the speech; empty for a part that others follow,
             which has no counts and times: the last one has those of all.
         stage_ms: milliseconds by stage, in the order the stages ran.
+        cache_hit: whether the server knew the recording's voice already; `None` where nobody asked or it is not known
+            yet.
+        voice_key: under which it keeps that voice, empty when it does not.
     """
 
     clip: Clip
@@ -78,6 +81,8 @@ class SpeechResult:
     prompt_tokens: int
     generated_tokens: int
     stage_ms: dict[str, float]
+    cache_hit: bool | None = None
+    voice_key: str = ""
 
 
 Synthesize = Callable[[SpeechJob], Awaitable[SpeechResult]]
@@ -121,7 +126,10 @@ async def before_last_pass(synthesize: Synthesize, job: SpeechJob, passes: int) 
 
 
 def total(results: Sequence[SpeechResult]) -> SpeechResult:
-    """Return the last of several results with the counts and times of all; cut if any of them was."""
+    """Return the last of several results with the counts and times of all; cut if any of them was.
+
+    `cache_hit` is that of the first: later passes take clips that nobody has seen before.
+    """
     stage_ms: dict[str, float] = {}
     for result in results:
         for stage, spent in result.stage_ms.items():
@@ -132,6 +140,7 @@ def total(results: Sequence[SpeechResult]) -> SpeechResult:
         prompt_tokens=sum(result.prompt_tokens for result in results),
         generated_tokens=sum(result.generated_tokens for result in results),
         stage_ms=stage_ms,
+        cache_hit=results[0].cache_hit,
     )
 
 

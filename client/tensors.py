@@ -10,7 +10,7 @@ from client.speech import Clip, SpeechJob, SpeechResult
 
 SAMPLE_RATE = 24_000
 
-OUTPUTS = ("waveform", "finish_reason", "usage", "voice_ms", "llm_ms", "flow_ms")
+OUTPUTS = ("waveform", "finish_reason", "usage", "voice_ms", "llm_ms", "flow_ms", "kept_voice_key", "cache_hit")
 STREAM_OUTPUTS = (*OUTPUTS, "vocoder_ms")
 _STAGES = {
     "voice_ms": ("prepare", "linguistic", "semantic", "speaker"),
@@ -20,14 +20,21 @@ _STAGES = {
 }
 
 
-def inputs_of(job: SpeechJob) -> list[triton.InferInput]:
-    """Return the inputs of one request; what the caller left open is left out, so that the model's default holds."""
+def inputs_of(job: SpeechJob, voice_key: str | None = None) -> list[triton.InferInput]:
+    """Return the inputs of one request; what the caller left open is left out, so that the model's default holds.
+
+    Args:
+        voice_key: in place of the clip.
+    """
     sampling = job.sampling
-    tensors = [
-        _tensor("audio", "FP32", np.ascontiguousarray(job.clip.waveform, np.float32)),
-        _tensor("sample_rate", "INT32", np.array([job.clip.sample_rate], np.int32)),
-        text_tensor("mode", job.mode),
-    ]
+    if voice_key is None:
+        tensors = [
+            _tensor("audio", "FP32", np.ascontiguousarray(job.clip.waveform, np.float32)),
+            _tensor("sample_rate", "INT32", np.array([job.clip.sample_rate], np.int32)),
+        ]
+    else:
+        tensors = [text_tensor("voice_key", voice_key)]
+    tensors.append(text_tensor("mode", job.mode))
     words = {"text": job.text, "prompt_text": job.prompt_text, "edit_info": job.edit_info}
     tensors += [text_tensor(name, value) for name, value in words.items() if value]
     numbers: list[tuple[str, str, type, float | None]] = [
@@ -60,8 +67,10 @@ def result_of(answer: triton.InferResult) -> SpeechResult:
     waveform = answer.as_numpy("waveform")
     clip = Clip(np.zeros(0, np.float32) if waveform is None else waveform, SAMPLE_RATE)
     finish_reason = answer.as_numpy("finish_reason")
+    hit = answer.as_numpy("cache_hit")
+    cache_hit = None if hit is None else bool(hit[0])
     if finish_reason is None:
-        return SpeechResult(clip, "", 0, 0, {})
+        return SpeechResult(clip, "", 0, 0, {}, cache_hit)
     prompt_tokens, generated_tokens = (int(count) for count in answer.as_numpy("usage"))
     stage_ms = {
         stage: float(spent)
@@ -69,7 +78,16 @@ def result_of(answer: triton.InferResult) -> SpeechResult:
         if (times := answer.as_numpy(output)) is not None
         for stage, spent in zip(stages, times, strict=True)
     }
-    return SpeechResult(clip, bytes(finish_reason[0]).decode(), prompt_tokens, generated_tokens, stage_ms)
+    kept = answer.as_numpy("kept_voice_key")
+    return SpeechResult(
+        clip=clip,
+        finish_reason=bytes(finish_reason[0]).decode(),
+        prompt_tokens=prompt_tokens,
+        generated_tokens=generated_tokens,
+        stage_ms=stage_ms,
+        cache_hit=cache_hit,
+        voice_key="" if kept is None else bytes(kept[0]).decode(),
+    )
 
 
 def _tensor(name: str, dtype: str, value: NDArray[np.generic]) -> triton.InferInput:

@@ -1,10 +1,12 @@
 """The connection to Triton that the gateway and the command line share."""
 
 import asyncio
+import json
 import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,14 +14,16 @@ import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, translate
+from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, VoiceForgotten, translate
 from client.speech import SpeechJob, SpeechResult
 from client.tensors import OUTPUTS, STREAM_OUTPUTS, inputs_of, requested, result_of, text_tensor
+from client.voice_keys import VoiceKeys
 
 log = logging.getLogger(__name__)
 
 VARIANTS = ("base", "bnb", "awq")
 STREAM = "step_audio_editx_stream"
+VOICE_ENCODER = "voice_encoder"
 DEFAULT_URL = "127.0.0.1:8001"
 # A restarted server is to be found again within a second: left to itself, gRPC waits up to two minutes between tries.
 _CHANNEL = [
@@ -37,7 +41,8 @@ _SILENCE_SECONDS = 60.0
 class TritonSpeech:
     """Speech from the `step_audio_editx_*` models of one Triton, over gRPC.
 
-    Belongs to the event loop that first uses it. Many requests may be under way at once.
+    Belongs to the event loop that first uses it. Many requests may be under way at once. A clip that the server still
+    knows is not sent again.
 
     Args:
         url: host and port of Triton's gRPC end point.
@@ -48,6 +53,7 @@ class TritonSpeech:
         self._connected: triton.InferenceServerClient | None = None
         self._known: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
         self._cancels: set[asyncio.Task[None]] = set()
+        self._voices = VoiceKeys()
 
     @property
     def _client(self) -> triton.InferenceServerClient:
@@ -64,11 +70,21 @@ class TritonSpeech:
         Raises:
             SpeechError: the request was refused or failed.
         """
+        name = self._voices.name(job.clip)
+        try:
+            result = await self._synthesize(job, self._voices.get(name))
+        except VoiceForgotten:
+            self._voices.forget(name)
+            result = await self._synthesize(job, None)
+        self._voices.learn(name, result.voice_key)
+        return result
+
+    async def _synthesize(self, job: SpeechJob, voice_key: str | None) -> SpeechResult:
         cancel_id = secrets.token_hex(16)
         try:
             answer = await self._client.infer(
                 _model(job.variant),
-                [*inputs_of(job), text_tensor("cancel_id", cancel_id)],
+                [*inputs_of(job, voice_key), text_tensor("cancel_id", cancel_id)],
                 outputs=requested(OUTPUTS),
             )
         except InferenceServerException as error:
@@ -92,9 +108,23 @@ class TritonSpeech:
         if STREAM not in await self._loaded():
             yield await self.synthesize(job)
             return
+        name = self._voices.name(job.clip)
+        for voice_key in dict.fromkeys((self._voices.get(name), None)):
+            try:
+                async with aclosing(self._stream(job, voice_key)) as parts:
+                    async for part in parts:
+                        self._voices.learn(name, part.voice_key)
+                        yield part
+                return
+            except VoiceForgotten:  # which comes before any part
+                if voice_key is None:
+                    raise
+                self._voices.forget(name)
+
+    async def _stream(self, job: SpeechJob, voice_key: str | None) -> AsyncGenerator[SpeechResult, None]:
         request = {
             "model_name": STREAM,
-            "inputs": [*inputs_of(job), text_tensor("variant", job.variant)],
+            "inputs": [*inputs_of(job, voice_key), text_tensor("variant", job.variant)],
             "outputs": requested(STREAM_OUTPUTS),
         }
         answers = self._client.stream_infer(_once(request))
@@ -107,6 +137,31 @@ class TritonSpeech:
             answers.cancel()
         if part is None or not part.finish_reason:
             raise ModelFailed("the speech ended before its end")
+
+    async def cache_stats(self) -> dict[str, Any]:
+        """Return what the server's voice cache holds and has done.
+
+        Raises:
+            SpeechError: it does not say.
+        """
+        return await self._ask_cache("stats")
+
+    async def clear_cache(self) -> dict[str, Any]:
+        """Empty the server's voice cache and return its state.
+
+        Raises:
+            SpeechError: voices may be left in it.
+        """
+        self._voices.clear()
+        return await self._ask_cache("clear")
+
+    async def _ask_cache(self, op: str) -> dict[str, Any]:
+        try:
+            answer = await self._client.infer(VOICE_ENCODER, [text_tensor("op", op)], outputs=requested(["stats"]))
+        except InferenceServerException as error:
+            raise translate(error) from None
+        stats: dict[str, Any] = json.loads(answer.as_numpy("stats")[0])
+        return stats
 
     async def variants(self) -> tuple[str, ...]:
         """Return the variants that can serve now; the answer may be a few seconds old.

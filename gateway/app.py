@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from gateway import errors, openapi
+from gateway.activity import Activity
 from gateway.auth import BearerAuth
 from gateway.backend import Backend
 from gateway.decoder import Decoder
@@ -15,7 +16,7 @@ from gateway.headers import EXPOSED
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
 from gateway.recordings import Recordings
-from gateway.routers import models, operations, speech, tags, voices
+from gateway.routers import cache, models, operations, speech, tags, voices
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
 from gateway.voice_store import VoiceStore
@@ -43,12 +44,13 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     decoder = Decoder(settings.decode_processes)
     fetcher = Fetcher(settings.max_body_bytes, settings.url_timeout_seconds, settings.url_allow)
     recordings = Recordings(decoder, fetcher)
-    metrics = Metrics()
+    metrics, activity = Metrics(), Activity()
     app.include_router(operations.router(backend, metrics))
     app.include_router(models.router())
     app.include_router(voices.router(library, store, recordings))
     app.include_router(tags.router())
-    app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics)))
+    app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics, activity)))
+    app.include_router(cache.router(backend, activity))
     errors.install(app)
     openapi.install(app)
     # The one added last sees a request first.

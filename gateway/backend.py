@@ -1,7 +1,7 @@
 """What the gateway asks of whatever makes speech."""
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from client.speech import Clip, Mode, Sampling, SpeechJob, SpeechResult
 
@@ -29,6 +29,14 @@ class Backend(Protocol):
 
     async def ready(self) -> bool:
         """Tell whether any request can be served."""
+        ...
+
+    async def cache_stats(self) -> dict[str, Any]:
+        """Return what the voice cache holds and has done; see `schemas.CacheStats`."""
+        ...
+
+    async def clear_cache(self) -> dict[str, Any]:
+        """Empty the voice cache and return its state."""
         ...
 
     async def close(self) -> None:

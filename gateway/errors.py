@@ -198,7 +198,7 @@ def from_backend(error: SpeechError, params: Mapping[str, str]) -> ApiError:
 def from_validation(errors: Sequence[Any]) -> ApiError:
     """Turn pydantic's findings into ours; the first one is reported."""
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
+    where = [str(part) for part in first["loc"] if part not in ("body", "query")]
     param = ".".join(where) or None
     if first["type"] == "missing":
         return MissingParameter(f"{param or 'the body'}: is required", param=param)

@@ -9,6 +9,7 @@ from gateway.errors import InvalidValue
 EXPOSED = (
     "X-StepAudio-Model",
     "X-StepAudio-Variant",
+    "X-StepAudio-Cache",
     "X-StepAudio-Sample-Rate",
     "X-StepAudio-Warning",
     "Server-Timing",

@@ -197,6 +197,25 @@ class TagLists(BaseModel):
     data: dict[str, list[str]]
 
 
+class CacheStats(BaseModel):
+    """What the voice cache holds and how often it helped."""
+
+    enabled: bool
+    hits: int = Field(description="Recordings whose voice was known.")
+    misses: int = Field(description="Recordings that had to be encoded.")
+    total_requests: int
+    hit_rate: str = Field(description="Share of hits, such as `66.7%`.")
+    cache_size: int = Field(description="Voices kept.")
+    max_size: int = Field(description="Voices kept at most; the ones used longest ago go first.")
+    time_saved_estimate: str = Field(description="Time that encoding took once for each hit, such as `3.3s`.")
+
+
+class LogLines(BaseModel):
+    """What was done lately, the oldest line first."""
+
+    data: list[str]
+
+
 class Health(BaseModel):
     """`ok`, or `starting` until speech can be made."""
 

@@ -22,6 +22,7 @@ from client.speech import (
     derived_seed,
     total,
 )
+from gateway.activity import Activity
 from gateway.audio import resample
 from gateway.backend import Backend
 from gateway.cuts import cut
@@ -56,21 +57,30 @@ class Spoken:
         variant: the weights that speak, `None` where no model is needed.
         body: the whole file, or its bytes as they are made.
         result: counts and times; of a stream, once it has ended.
+        cache_hit: whether the recording's voice was known, `None` where that is not known (yet).
     """
 
     plan: Plan
     variant: str | None
     body: bytes | ByteStream
     result: SpeechResult | None = None
+    cache_hit: bool | None = None
 
 
 class SpeechService:
     """Serves requests one by one, many at once; owns the threads that stretch and encode."""
 
     def __init__(
-        self, backend: Backend, voices: VoiceLibrary, recordings: Recordings, settings: Settings, metrics: Metrics
+        self,
+        backend: Backend,
+        voices: VoiceLibrary,
+        recordings: Recordings,
+        settings: Settings,
+        metrics: Metrics,
+        activity: Activity,
     ):
         self._backend = backend
+        self._activity = activity
         self._voices = voices
         self._recordings = recordings
         self._settings = settings
@@ -90,9 +100,9 @@ class SpeechService:
         Raises:
             ApiError: it is refused, or failed.
         """
-        plan = make_plan(request, upload, self._voices, self._settings.max_input_chars)
+        plan = self._plan(request, upload)
         started = time.perf_counter()
-        async with self._taken_on():
+        async with self._taken_on(plan):
             variant = await self._variant(plan)
             results = [result async for result in self._results(plan, variant, streamed=False)]
             whole = np.concatenate([result.clip.waveform for result in results])
@@ -101,7 +111,7 @@ class SpeechService:
             body, clip = await self._in_thread(self._finish, plan, result.clip)
         result.stage_ms["write"] = (time.perf_counter() - generated) * 1000
         self._count(plan, result, clip.seconds, started, time.perf_counter())
-        return Spoken(plan, variant, body, result)
+        return Spoken(plan, variant, body, result, result.cache_hit)
 
     async def stream(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
         """Serve one request with audio as it is made; returns when the first is there.
@@ -113,7 +123,7 @@ class SpeechService:
         Raises:
             ApiError: it is refused, or failed before any audio; later failures end the stream with one.
         """
-        plan = make_plan(request, upload, self._voices, self._settings.max_input_chars)
+        plan = self._plan(request, upload)
         body = ByteStream()
         spoken = Spoken(plan, None, body)
         await body.start(self._stream(spoken, body))
@@ -123,11 +133,13 @@ class SpeechService:
         plan, seconds = spoken.plan, 0.0
         results: list[SpeechResult] = []
         started = first = time.perf_counter()
-        async with self._taken_on():
+        async with self._taken_on(plan):
             spoken.variant = await self._variant(plan)
             tempo, encoder = Tempo(plan.tempo, OUTPUT_RATE), StreamEncoder(plan.audio_format, OUTPUT_RATE)
             async with aclosing(self._results(plan, spoken.variant, streamed=True)) as parts:
                 async for result in parts:
+                    if not results:
+                        spoken.cache_hit = result.cache_hit
                     for second in _seconds(result.clip):
                         body.put(await self._in_thread(lambda w: encoder.write(tempo.write(w)), second))
                         first = first if seconds else time.perf_counter()
@@ -137,15 +149,23 @@ class SpeechService:
         spoken.result = total(results)
         self._count(plan, spoken.result, seconds, started, first)
 
+    def _plan(self, request: SpeechRequest, upload: bytes | None) -> Plan:
+        with self._activity.failures_of(request.options.mode):
+            return make_plan(request, upload, self._voices, self._settings.max_input_chars)
+
     @asynccontextmanager
-    async def _taken_on(self) -> AsyncIterator[None]:
+    async def _taken_on(self, plan: Plan) -> AsyncIterator[None]:
         """Hold a permit, for as long as a request may last."""
-        seconds = self._settings.request_timeout_seconds
-        try:
-            async with asyncio.timeout(seconds), self._permits.one():
-                yield
-        except TimeoutError:
-            raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
+        seconds, options = self._settings.request_timeout_seconds, plan.request.options
+        self._activity.say(
+            f"{options.mode} begins: variant {options.model_variant or 'default'}, intensity {options.intensity:g}"
+        )
+        with self._activity.failures_of(options.mode):
+            try:
+                async with asyncio.timeout(seconds), self._permits.one():
+                    yield
+            except TimeoutError:
+                raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
 
     async def _results(self, plan: Plan, variant: str | None, *, streamed: bool) -> AsyncGenerator[SpeechResult, None]:
         """Give the speech in its parts, in order."""
@@ -225,6 +245,8 @@ class SpeechService:
 
     def _count(self, plan: Plan, result: SpeechResult, seconds: float, started: float, first: float) -> None:
         spent = time.perf_counter() - started
+        cached = "" if result.cache_hit is None else f", Cache {'HIT' if result.cache_hit else 'MISS'}"
+        self._activity.say(f"{plan.request.options.mode} done: {seconds:.2f} s of speech in {spent:.2f} s{cached}")
         self._metrics.speech(plan.request.options.mode, spent, seconds, first - started, result.stage_ms)
 
     def _finish(self, plan: Plan, clip: Clip) -> tuple[bytes, Clip]:

@@ -81,6 +81,8 @@ def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
     headers = {"X-StepAudio-Model": asked.model, "X-StepAudio-Sample-Rate": str(OUTPUT_RATE), **echoed}
     if spoken.variant:
         headers["X-StepAudio-Variant"] = spoken.variant
+    if spoken.cache_hit is not None:
+        headers["X-StepAudio-Cache"] = "hit" if spoken.cache_hit else "miss"
     if result:
         headers["Server-Timing"] = server_timing(result.stage_ms)
         if result.finish_reason == "length":

@@ -31,6 +31,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     loaded: tuple[str, ...] = ("step_audio_editx_base",)
     failure: tuple[grpc.StatusCode, str] | None = None
     fails_late: bool = False
+    voice_key: str = ""
+    forgets: tuple[grpc.StatusCode, str] | None = None
     complete: bool = True
     hold: threading.Event | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -52,15 +54,21 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             self.hold.wait(20)
         if self.failure:
             context.abort(*self.failure)
-        return _answer(request, {"waveform": TONE, **ACCOUNT})
+        if self.forgets and "voice_key" in inputs:
+            context.abort(*self.forgets)
+        return _answer(request, {"waveform": TONE, **self._account(inputs)})
 
     def ModelStreamInfer(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
         (request,) = requests
-        self.asked.append((request.model_name, dict(map(_read, request.inputs, request.raw_input_contents))))
+        inputs = dict(map(_read, request.inputs, request.raw_input_contents))
+        self.asked.append((request.model_name, inputs))
         context.add_callback(self.stream_ended.set)
+        if self.forgets and "voice_key" in inputs:
+            yield service_pb2.ModelStreamInferResponse(error_message=self.forgets[1])
+            return
         if self.failure is None:
             answers = [{"waveform": part} for part in np.split(TONE, PARTS)]
-            answers += [ACCOUNT | {"vocoder_ms": np.array([9], np.float32)}] if self.complete else []
+            answers += [self._account(inputs) | {"vocoder_ms": np.array([9], np.float32)}] if self.complete else []
         else:
             answers = [{"waveform": TONE}] if self.fails_late else []
         for answer in answers:
@@ -72,6 +80,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             # As Triton 2.51: the words without the status.
             yield service_pb2.ModelStreamInferResponse(error_message=self.failure[1])
 
+    def _account(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        kept = np.array([self.voice_key.encode()], dtype=object)
+        return ACCOUNT | {"kept_voice_key": kept, "cache_hit": np.array(["voice_key" in inputs])}
+
 
 def _answer(request: Any, outputs: dict[str, Any]) -> Any:
     answer = service_pb2.ModelInferResponse(model_name=request.model_name)
@@ -79,7 +91,7 @@ def _answer(request: Any, outputs: dict[str, Any]) -> Any:
         if wanted.name not in outputs:
             continue
         value = outputs[wanted.name]
-        datatype = {"f": "FP32", "i": "INT32", "O": "BYTES"}[value.dtype.kind]
+        datatype = {"f": "FP32", "i": "INT32", "O": "BYTES", "b": "BOOL"}[value.dtype.kind]
         answer.outputs.add(name=wanted.name, datatype=datatype, shape=value.shape)
         raw = serialize_byte_tensor(value).item() if datatype == "BYTES" else value.tobytes()
         answer.raw_output_contents.append(raw)

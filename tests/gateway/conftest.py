@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -35,6 +36,7 @@ class FakeBackend:
     jobs: list[SpeechJob] = field(default_factory=list)
     cancelled: int = 0
     closed: bool = False
+    known_voices: set[int] = field(default_factory=set)
 
     async def synthesize(self, job: SpeechJob) -> SpeechResult:
         self.jobs.append(job)
@@ -48,13 +50,16 @@ class FakeBackend:
         moments = np.arange(int(SECONDS * 24_000)) / 24_000
         waveform = (self.amplitude * np.sin(2 * np.pi * 300 * len(self.jobs) * moments)).astype(np.float32)
         stages = {"prepare": 1.0, "decode": 2.0}
-        return SpeechResult(Clip(waveform, 24_000), self.finish_reason, 11, 22, stages)
+        voice = hash(job.clip.waveform.tobytes())
+        hit = voice in self.known_voices
+        self.known_voices.add(voice)
+        return SpeechResult(Clip(waveform, 24_000), self.finish_reason, 11, 22, stages, hit)
 
     async def stream(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
         whole = await self.synthesize(job)
         try:
             for waveform in np.array_split(whole.clip.waveform, self.parts):
-                yield SpeechResult(Clip(waveform, 24_000), "", 0, 0, {})
+                yield SpeechResult(Clip(waveform, 24_000), "", 0, 0, {}, whole.cache_hit)
                 await asyncio.sleep(self.part_delay)
         except asyncio.CancelledError:
             self.cancelled += 1
@@ -68,6 +73,27 @@ class FakeBackend:
 
     async def ready(self) -> bool:
         return self.is_ready
+
+    async def cache_stats(self) -> dict[str, Any]:
+        if self.failure:
+            raise self.failure
+        kept = len(self.known_voices)
+        return {
+            "enabled": True,
+            "hits": len(self.jobs) - kept,
+            "misses": kept,
+            "total_requests": len(self.jobs),
+            "hit_rate": "0.0%",
+            "cache_size": kept,
+            "max_size": 1000,
+            "time_saved_estimate": "0.0s",
+            "stores": {},
+        }
+
+    async def clear_cache(self) -> dict[str, Any]:
+        self.known_voices.clear()
+        self.jobs.clear()
+        return await self.cache_stats()
 
     async def close(self) -> None:
         self.closed = True
