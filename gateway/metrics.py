@@ -37,10 +37,24 @@ class Metrics:
             buckets=_FACTORS,
             registry=registry,
         )
+        self._stall_seconds = Histogram(
+            "gateway_stream_stall_seconds",
+            "How long a listener stands still in all who plays a stream from its first audio; 0 is unbroken.",
+            ["mode"],
+            buckets=(0.0, 0.02, *_SECONDS[3:11]),
+            registry=registry,
+        )
         self._audio_seconds = Counter("gateway_audio_seconds", "Speech made.", ["mode"], registry=registry)
+        self._transcription_seconds = Histogram(
+            "gateway_transcription_seconds",
+            "Time from a recording, decoded, to its last word.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._transcribed_seconds = Counter("gateway_transcribed_seconds", "Audio transcribed.", registry=registry)
         self._stage_seconds = Histogram(
             "gateway_stage_seconds",
-            "Time in each stage of a speech request.",
+            "Time in each stage of a speech request; `queue` is the wait for a permit.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -63,6 +77,15 @@ class Metrics:
             self._real_time_factor.labels(mode).observe(spent / audio)
         for stage, milliseconds in stage_ms.items():
             self._stage_seconds.labels(stage).observe(milliseconds / 1000)
+
+    def stall(self, mode: str, seconds: float) -> None:
+        """Count a stream that kept its listener waiting for `seconds` after it had begun."""
+        self._stall_seconds.labels(mode).observe(seconds)
+
+    def transcription(self, spent: float, audio: float) -> None:
+        """Count a recording transcribed: seconds of work, seconds of audio."""
+        self._transcription_seconds.observe(spent)
+        self._transcribed_seconds.inc(audio)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' exposition format."""

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from numpy.typing import NDArray
 
 from client.errors import SpeechError
+from client.load.playback import Playback
 from client.speech import (
     MODES_WITHOUT_TRANSCRIPT,
     Clip,
@@ -102,11 +103,11 @@ class SpeechService:
         """
         plan = self._plan(request, upload)
         started = time.perf_counter()
-        async with self._taken_on(plan):
+        async with self._taken_on(plan) as waited_ms:
             variant = await self._variant(plan)
             results = [result async for result in self._results(plan, variant, streamed=False)]
             whole = np.concatenate([result.clip.waveform for result in results])
-            result = replace(total(results), clip=Clip(whole, results[0].clip.sample_rate))
+            result = replace(_with_wait(total(results), waited_ms), clip=Clip(whole, results[0].clip.sample_rate))
             generated = time.perf_counter()
             body, clip = await self._in_thread(self._finish, plan, result.clip)
         result.stage_ms["write"] = (time.perf_counter() - generated) * 1000
@@ -130,10 +131,10 @@ class SpeechService:
         return spoken
 
     async def _stream(self, spoken: Spoken, body: ByteStream) -> None:
-        plan, seconds = spoken.plan, 0.0
+        plan, playback = spoken.plan, Playback()
         results: list[SpeechResult] = []
-        started = first = time.perf_counter()
-        async with self._taken_on(plan):
+        started = time.perf_counter()
+        async with self._taken_on(plan) as waited_ms:
             spoken.variant = await self._variant(plan)
             tempo, encoder = Tempo(plan.tempo, OUTPUT_RATE), StreamEncoder(plan.audio_format, OUTPUT_RATE)
             async with aclosing(self._results(plan, spoken.variant, streamed=True)) as parts:
@@ -142,28 +143,28 @@ class SpeechService:
                         spoken.cache_hit = result.cache_hit
                     for second in _seconds(result.clip):
                         body.put(await self._in_thread(lambda w: encoder.write(tempo.write(w)), second))
-                        first = first if seconds else time.perf_counter()
-                        seconds += len(second) / OUTPUT_RATE / plan.tempo
+                        playback.take(time.perf_counter(), len(second) / OUTPUT_RATE / plan.tempo)
                     results.append(replace(result, clip=_NO_SOUND))
             body.put(await self._in_thread(lambda rest: encoder.write(rest) + encoder.close(), tempo.close()))
-        spoken.result = total(results)
-        self._count(plan, spoken.result, seconds, started, first)
+        spoken.result = _with_wait(total(results), waited_ms)
+        self._count(plan, spoken.result, playback.seconds, started, playback.first_at or started)
+        self._metrics.stall(plan.request.options.mode, playback.stall)
 
     def _plan(self, request: SpeechRequest, upload: bytes | None) -> Plan:
         with self._activity.failures_of(request.options.mode):
             return make_plan(request, upload, self._voices, self._settings.max_input_chars)
 
     @asynccontextmanager
-    async def _taken_on(self, plan: Plan) -> AsyncIterator[None]:
-        """Hold a permit, for as long as a request may last."""
-        seconds, options = self._settings.request_timeout_seconds, plan.request.options
+    async def _taken_on(self, plan: Plan) -> AsyncIterator[float]:
+        """Hold a permit, for as long as a request may last; gives the milliseconds that it was waited for."""
+        seconds, options, asked = self._settings.request_timeout_seconds, plan.request.options, time.perf_counter()
         self._activity.say(
             f"{options.mode} begins: variant {options.model_variant or 'default'}, intensity {options.intensity:g}"
         )
         with self._activity.failures_of(options.mode):
             try:
                 async with asyncio.timeout(seconds), self._permits.one():
-                    yield
+                    yield 1000 * (time.perf_counter() - asked)
             except TimeoutError:
                 raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
 
@@ -258,6 +259,10 @@ def _with_own_seed(job: SpeechJob, number: int) -> SpeechJob:
     if not number:
         return job
     return replace(job, sampling=replace(job.sampling, seed=derived_seed(job.sampling.seed or 0, number)))
+
+
+def _with_wait(result: SpeechResult, waited_ms: float) -> SpeechResult:
+    return replace(result, stage_ms={"queue": waited_ms, **result.stage_ms})
 
 
 def _seconds(clip: Clip) -> Iterator[NDArray[np.float32]]:

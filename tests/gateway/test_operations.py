@@ -119,7 +119,23 @@ async def test_metrics_count_requests_and_speech(http: httpx.AsyncClient, backen
     assert samples["gateway_first_audio_seconds_count", "denoise"] == 1
     assert samples["gateway_real_time_factor_count", "clone"] == 1
     assert samples["gateway_stage_seconds_count", "prepare"] == 2
+    assert samples["gateway_stage_seconds_count", "queue"] == 2
     assert samples[("gateway_active_requests",)] == samples[("gateway_waiting_requests",)] == 0
+
+
+async def test_metrics_tell_whether_streams_are_unbroken(http: httpx.AsyncClient, backend: FakeBackend) -> None:
+    for delay in (0.0, 0.3):
+        backend.part_delay = delay
+        await http.post(SPEECH, json={"input": "hi", "stream": True})
+    text = (await http.get("/metrics")).text
+    buckets = {
+        float(sample.labels["le"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "gateway_stream_stall_seconds_bucket"
+    }
+    assert buckets[0.1] == 1
+    assert buckets[2.5] == 2
 
 
 async def test_the_log_has_one_line_per_request(http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
