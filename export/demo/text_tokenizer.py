@@ -53,26 +53,39 @@ _CHINESE = (
 )
 
 
-def write_text_tokenizer(path: Path) -> int:
-    """Write the model to `path` and return its number of pieces."""
+def write_text_tokenizer(
+    path: Path, english: str = _ENGLISH, chinese: str = _CHINESE, audio_tokens: int = AUDIO_TOKENS
+) -> int:
+    """Write the model to `path` and return its number of pieces; see `normal_pieces` for the words.
+
+    Args:
+        path: of `tokenizer.model`.
+        english, chinese: what has pieces of its own; all else is read by letters and bytes.
+        audio_tokens: pieces `<audio_0>` … at the end.
+    """
     pieces = [(piece, 0.0, kind) for piece, kind in SPECIAL]
     pieces += [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
-    pieces += [(piece, score, NORMAL) for piece, score in normal_pieces()]
-    pieces += [(f"<audio_{token}>", 0.0, USER_DEFINED) for token in range(AUDIO_TOKENS)]
+    pieces += [(piece, score, NORMAL) for piece, score in normal_pieces(english, chinese)]
+    pieces += [(f"<audio_{token}>", 0.0, USER_DEFINED) for token in range(audio_tokens)]
     path.write_bytes(sentencepiece_model(pieces, byte_fallback=True))
     return len(pieces)
 
 
-def normal_pieces() -> list[tuple[str, float]]:
-    """Return words by their frequency, then single characters, each with its log-probability."""
+def normal_pieces(english: str = _ENGLISH, chinese: str = _CHINESE) -> list[tuple[str, float]]:
+    """Return words by their frequency, then single characters, each with its log-probability.
+
+    Args:
+        english: words that are pieces of their own, next to those of the prompt templates; others are read by letters.
+        chinese: characters that are pieces.
+    """
     templates = [value for name, value in vars(prompt).items() if name.isupper() and isinstance(value, str)]
-    words = re.findall(r"[A-Za-z]+", " ".join([*templates, "system human assistant", _ENGLISH]))
+    words = re.findall(r"[A-Za-z]+", " ".join([*templates, "system human assistant", english]))
     counts = collections.Counter("▁" + word for word in words)
     for word in ("system", "human", "assistant"):
         counts[word] += 1
     total = sum(counts.values())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    single = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, *dict.fromkeys(_CHINESE)]
+    single = ["▁", *string.ascii_letters, *string.digits, *string.punctuation, *dict.fromkeys(chinese)]
     known = {piece for piece, _ in ranked}
     scores = [(piece, math.log(count / total)) for piece, count in ranked]
     return [("▁", -3.0), *scores, *((piece, -10.0) for piece in single[1:] if piece not in known)]
