@@ -37,8 +37,7 @@ def decoded(body: bytes, file_format: str) -> tuple[np.ndarray, int]:
         # A stream's header tells no length: read block by block, without the seek to where a block should have ended.
         file.seekable = lambda: False
         waveform = np.concatenate(list(takewhile(len, (file.read(24_000, dtype="float32") for _ in count()))))
-        # Opus always decodes at 48 kHz; its header tells what went in.
-        return (waveform[::2], 24_000) if file_format == "opus" else (waveform, file.samplerate)
+        return waveform, file.samplerate
 
 
 def _decoded_aac(body: bytes) -> tuple[np.ndarray, int]:
