@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+VARIANTS = ("bnb", "awq")
 TEMPLATES = ("llm_base", "llm_base_unary", "step_audio_editx_base")
 _NAME = re.compile(r"\b(llm|step_audio_editx)_base(_unary)?\b")
 
@@ -24,3 +25,8 @@ def write_folders(model_repository: Path, variant: str) -> None:
         for name in ("model.py", ".gitkeep"):
             if (source / "1" / name).is_file():
                 shutil.copyfile(source / "1" / name, target / "1" / name)
+
+
+def is_variant(model: str) -> bool:
+    """Tell whether `model` is called after a variant, so that its folder is written here."""
+    return model in {renamed(template, variant) for template in TEMPLATES for variant in VARIANTS}
