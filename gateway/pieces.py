@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -50,6 +51,33 @@ def split(text: str, max_seconds: float) -> list[Piece]:
     pieces = [part for part in _packed(text[len(dialect[0]) if dialect else 0 :], max_seconds) if part.strip()]
     pauses = [*map(_pause_after, pieces[:-1]), 0.0]
     return [Piece(prefix + part.strip(), pause) for part, pause in zip(pieces, pauses, strict=True)]
+
+
+@dataclass(frozen=True)
+class Break:
+    """A place where a text may be cut.
+
+    Attributes:
+        position: index of the letter after it.
+        share: how much of the text's speaking time lies before it, 0 to 1; tags take none.
+        pause: seconds that a speaker rests there.
+    """
+
+    position: int
+    share: float
+    pause: float
+
+
+def breaks(text: str) -> list[Break]:
+    """Return where `text` may be cut, in order: after words, between Chinese letters, never inside a tag."""
+    tagged = {index for tag in _TAG.finditer(text) for index in range(*tag.span())}
+    spent = [0.0 if index in tagged else speaking_seconds(letter) for index, letter in enumerate(text)]
+    before = list(accumulate(spent, initial=0.0))
+    between_chinese = [end for end in range(1, len(text)) if text[end - 1] >= _FIRST_CJK and end - 1 not in tagged]
+    pauses = dict.fromkeys([*between_chinese, *_ends(text, _WORD)], 0.0)
+    for boundary, seconds in reversed(_PAUSES):
+        pauses |= dict.fromkeys(_ends(text, boundary), seconds)
+    return [Break(end, before[end] / before[-1], pauses[end]) for end in sorted(pauses) if 0 < before[end] < before[-1]]
 
 
 def with_pause(clip: Clip, seconds: float) -> Clip:

@@ -44,7 +44,19 @@ class Settings(BaseSettings):
     )
     url_timeout_seconds: float = Field(30.0, gt=0, description="Time for fetching a clip from its URL.")
     max_body_bytes: int = Field(32 * _MIB, ge=1024, description="Largest request body.")
-    max_clip_seconds: float = Field(60.0, gt=0, le=60.0, description="Longest clip; the models take up to 60 s.")
+    max_clip_seconds: float = Field(
+        60.0, gt=0, le=60.0, description="Longest clip whose voice is cloned; the models take up to 60 s."
+    )
+    max_edit_seconds: float = Field(120.0, gt=0, le=600.0, description="Longest recording to edit.")
+    edit_part_seconds: float = Field(
+        30.0, ge=5, le=60, description="Longer recordings are edited in parts of at most this length and joined."
+    )
+    max_transcription_seconds: float = Field(
+        1800.0, gt=0, le=1800.0, description="Longest recording to transcribe; the recogniser takes up to half an hour."
+    )
+    auto_transcribe: bool = Field(
+        True, description="Recognise the words of clips that come without them, where a recogniser is loaded."
+    )
     max_input_chars: int = Field(4096, ge=1, description="Longest text to speak.")
     piece_seconds: float = Field(
         20.0, ge=1, le=60, description="Longer texts are spoken in pieces of about this length and joined."

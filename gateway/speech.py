@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from client.errors import SpeechError
 from client.load.playback import Playback
 from client.speech import (
-    MODES_WITHOUT_TRANSCRIPT,
     Clip,
     SpeechJob,
     SpeechResult,
@@ -26,9 +25,9 @@ from client.speech import (
 from gateway.activity import Activity
 from gateway.audio import resample
 from gateway.backend import Backend
-from gateway.cuts import cut
 from gateway.encoding import StreamEncoder, encode
-from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
+from gateway.errors import InvalidValue, TimedOut, Unavailable, VariantUnavailable, from_backend
+from gateway.long_edits import Indivisible, divide
 from gateway.metrics import Metrics
 from gateway.ordered import in_order
 from gateway.permits import Permits
@@ -42,7 +41,6 @@ from gateway.stretch import Tempo, stretch
 from gateway.voices import VoiceLibrary
 
 OUTPUT_RATE = 24_000
-_LONGEST_CUT_SECONDS = 30.0  # what Step-Audio-EditX's authors advise for one pass
 _STREAMED_AT_ONCE = 2  # the piece that is heard and the next one
 _NO_SOUND = Clip(np.zeros(0, np.float32), OUTPUT_RATE)
 
@@ -171,13 +169,22 @@ class SpeechService:
     async def _results(self, plan: Plan, variant: str | None, *, streamed: bool) -> AsyncGenerator[SpeechResult, None]:
         """Give the speech in its parts, in order."""
         started = time.perf_counter()
-        clip = await self._recordings.read(plan.source, self._settings.max_clip_seconds)
+        cloned = plan.request.options.mode == "clone"
+        longest = self._settings.max_clip_seconds if cloned else self._settings.max_edit_seconds
+        clip = await self._recordings.read(plan.source, longest)
         read_ms = {"read": (time.perf_counter() - started) * 1000}
         if variant is None:
             yield SpeechResult(await self._in_thread(resample, clip, OUTPUT_RATE), "stop", 0, 0, read_ms)
             return
+        try:
+            jobs = await self._in_thread(self._jobs, plan.job(clip, variant))
+        except Indivisible as error:
+            param = plan.source.transcript_param
+            raise InvalidValue(f"{param}: {error}", param=param) from None
+        if len(jobs) > 1 and not cloned and jobs[0][0].prompt_text:
+            plan.warnings.append(f"the recording is edited in {len(jobs)} parts; which words are in which is estimated")
         last_pass = self._backend.stream if streamed else self._in_one_part
-        pieces = [self._piece(plan, job, pause, last_pass) for job, pause in self._jobs(plan.job(clip, variant))]
+        pieces = [self._piece(plan, job, pause, last_pass) for job, pause in jobs]
         at_once = min(self._settings.pieces_at_once, _STREAMED_AT_ONCE if streamed else len(pieces))
         try:
             async with aclosing(in_order(pieces, at_once, staggered=streamed)) as results:
@@ -192,14 +199,16 @@ class SpeechService:
     def _jobs(self, job: SpeechJob) -> list[tuple[SpeechJob, float]]:
         """Return the jobs that a long text or recording is done in, each with the pause that follows, in seconds.
 
-        Each has a seed of its own. A recording whose words matter stays whole: nobody knows which of them lie where.
+        Each has a seed of its own.
+
+        Raises:
+            Indivisible: the recording is too long for its words.
         """
-        jobs = [(job, 0.0)]
         if job.mode == "clone":
             pieces = split(job.text, self._settings.piece_seconds)
             jobs = [(replace(job, text=piece.text), piece.pause) for piece in pieces]
-        elif job.mode in MODES_WITHOUT_TRANSCRIPT:
-            jobs = [(replace(job, clip=clip), 0.0) for clip in cut(job.clip, _LONGEST_CUT_SECONDS)]
+        else:
+            jobs = divide(job, self._settings.edit_part_seconds)
         return [(_with_own_seed(job, number), pause) for number, (job, pause) in enumerate(jobs)]
 
     async def _piece(
