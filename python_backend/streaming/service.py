@@ -96,7 +96,7 @@ class SpeechStreams:
         try:
             try:
                 for waveform in live.session.waveforms():
-                    live.reply.send({"waveform": waveform})
+                    live.reply.send({"waveform": waveform, "cache_hit": live.session.cache_hit})
             finally:
                 # First, so that whoever has the last response finds everything freed.
                 self._free(live)

@@ -98,6 +98,11 @@ class Session:
                     yield waveform
 
     @property
+    def cache_hit(self) -> NDArray[np.bool_]:
+        """Whether the voice was known, bool [1]; there from the first sound on."""
+        return self._voice["cache_hit"]
+
+    @property
     def account(self) -> dict[str, NDArray[Any]]:
         """What the last response says: how it ended and what it took."""
         return {
@@ -108,7 +113,7 @@ class Session:
             "flow_ms": np.array(self._flow_ms, dtype=np.float32),
             "vocoder_ms": np.array([self._vocoder_ms], dtype=np.float32),
             "kept_voice_key": self._voice["voice_key"],
-            "cache_hit": self._voice["cache_hit"],
+            "cache_hit": self.cache_hit,
         }
 
     def cancel(self) -> None:

@@ -1,9 +1,5 @@
 """A real redis-server (Debian: `apt install redis-server`)."""
 
-import shutil
-import subprocess
-import time
-
 import numpy as np
 import pytest
 import redis
@@ -13,30 +9,7 @@ from python_backend.voice.cache.shared import PREFIX, SharedStore
 from python_backend.voice.cache.store import StoreFailed, Tolerated
 from python_backend.voice.cache.voice_cache import VoiceCache
 from tests.voice.cache.entries import assert_same, entry_of, key_of, voice_of
-
-
-class RedisServer:
-    """One that is reached by a socket in `folder`, and can be ended and started again."""
-
-    def __init__(self, folder):
-        self.path = folder / "redis.sock"
-        self.url = f"unix://{self.path}"
-        self.start()
-
-    def start(self):
-        program = shutil.which("redis-server")
-        assert program, "redis-server is not installed: apt install redis-server"
-        options = ["--port", "0", "--unixsocket", self.path, "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL, cwd=self.path.parent)
-        deadline = time.monotonic() + 10
-        while not self.path.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
-        self.path.unlink(missing_ok=True)
+from tests.voice.cache.redis_server import RedisServer
 
 
 @pytest.fixture
