@@ -116,7 +116,7 @@ def _wav(samples: np.ndarray, rate: int = 24_000) -> str:
         (_wav(np.zeros(0)), "no sound"),
         (_wav(np.full(24_000, np.nan)), "NaN"),
         (_wav(np.zeros(8_000), rate=1_000), "1000 Hz"),
-        (_wav(np.zeros(4_000 * 121), rate=4_000), "longer than 120 s"),
+        (base64_wav(seconds=121, rate=4_000), "longer than 120 s"),
     ],
 )
 async def test_a_clip_that_cannot_be_used(http: httpx.AsyncClient, clip: str, reason: str) -> None:
