@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from python_backend.errors import Cancelled, RequestError, Unavailable
-from python_backend.token2wav.streaming.chunks import Chunk, Chunker
+from python_backend.token2wav.streaming.chunks import Chunk, Chunker, Pacing
 from python_backend.token2wav.streaming.vocoder import VocoderStream
+from python_backend.token2wav.tokens import GROUP
+
+SAMPLE_RATE = 24_000
 
 Tensors = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float32]
@@ -88,13 +91,17 @@ class Session:
         self._start(lambda: self._speak(voice["prompt_tokens"]))
         self._flow_open = True
         self._flow_ms[0] = self._stages.open(self._id, voice)
-        chunker = Chunker()
-        last = False
-        while not last:
+        chunker, pacing = Chunker(), Pacing()
+        while not self._end:
             tokens, last = self._tokens()
-            for chunk in chunker.push(tokens, last, self._streams()):
+            chunker.add(tokens, last)
+            pacing.came(len(tokens) / GROUP)
+            while (chunk := chunker.take(pacing.groups(chunker.waiting, self._streams()))) is not None:
                 self._check()
-                if (waveform := self._render(chunk)).size:
+                started = time.perf_counter()
+                waveform = self._render(chunk)
+                pacing.rendered(chunk.own_groups, time.perf_counter() - started, waveform.size / SAMPLE_RATE)
+                if waveform.size:
                     yield waveform
 
     @property

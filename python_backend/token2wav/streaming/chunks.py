@@ -1,5 +1,7 @@
 """When a chunk of tokens goes on to the flow, and how large it is."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +12,74 @@ from python_backend.token2wav.tokens import GROUP
 # The chunks the flow was trained with, in groups of 0.12 s: 0.6, 0.96 and 1.92 s (Step-Audio-EditX's `stepvocoder`).
 CHUNK_GROUPS = (5, 8, 16)
 LOOKAHEAD_GROUPS = 1
-# With more streams than this, all chunks but the first are of the largest size, which costs least per second.
+# With more streams than this, the largest chunk may follow the first: it costs least per second of sound.
 BUSY_STREAMS = 4
+# Of what the listener has in hand, this part may pass until the next chunk is there.
+LEAD_SPENT = 0.8
+# A listener who has waited so long in all hears gaps anyway: large chunks are the quickest way out.
+LOST_SECONDS = 1.0
 
 
-def chunk_groups(sent: int, streams: int = 1) -> int:
-    """Return how many groups the next chunk holds, look-ahead not counted.
+def trained_groups(sent: int) -> int:
+    """Return how many groups the next chunk holds in training, look-ahead not counted, after `sent` chunks."""
+    return CHUNK_GROUPS[min(sent, len(CHUNK_GROUPS) - 1)]
 
-    The first one is always the smallest: first audio waits for nothing but its own tokens.
+
+class Pacing:
+    """Chooses the size of each chunk of a stream, so that its listener never waits.
+
+    The first chunk is the smallest: first audio waits for nothing but its own tokens. Later ones are as large as can be
+    made before the listener has heard all that was sent, going by how fast tokens came and chunks were rendered so far;
+    so they grow as in training, and slower where many streams share the machine.
 
     Args:
-        sent: chunks that already went out in this stream.
-        streams: streams that run at the moment.
+        clock: seconds.
     """
-    if sent and streams > BUSY_STREAMS:
-        return CHUNK_GROUPS[-1]
-    return CHUNK_GROUPS[min(sent, len(CHUNK_GROUPS) - 1)]
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._first_token = self._last_token = 0.0
+        self._groups = 0.0  # that came
+        self._rendered = 0.0  # seconds per group in the last chunk
+        self._sent = 0  # chunks
+        self._playing = 0.0  # when the first chunk was sent
+        self._seconds = 0.0  # of sound sent
+
+    def came(self, groups: float) -> None:
+        """Note that tokens of so many groups have come now."""
+        self._last_token = self._clock()
+        if not self._groups:
+            self._first_token = self._last_token
+        self._groups += groups
+
+    def rendered(self, groups: int, took: float, seconds: float) -> None:
+        """Note that a chunk of `groups` took so long to render and goes out now with so many `seconds` of sound."""
+        if not self._sent:
+            self._playing = self._clock()
+        self._sent += 1
+        self._rendered = took / groups
+        self._seconds += seconds
+
+    def groups(self, waiting: int, streams: int = 1) -> int:
+        """Return how many groups the next chunk should hold, look-ahead not counted.
+
+        Args:
+            waiting: groups that wait for it.
+            streams: streams that run at the moment.
+        """
+        if not self._sent:
+            return CHUNK_GROUPS[0]
+        lead = self._seconds - (self._clock() - self._playing)
+        if lead < -LOST_SECONDS:
+            return CHUNK_GROUPS[-1]
+        arrival = (self._last_token - self._first_token) / max(self._groups - 1, 1)
+        largest = CHUNK_GROUPS[-1] if streams > BUSY_STREAMS else trained_groups(self._sent)
+
+        def time_to(groups: int) -> float:
+            return max(groups + LOOKAHEAD_GROUPS - waiting, 0) * arrival + groups * self._rendered
+
+        in_time = [size for size in CHUNK_GROUPS if size <= largest and time_to(size) <= LEAD_SPENT * lead]
+        return max(in_time, default=CHUNK_GROUPS[0])
 
 
 @dataclass(frozen=True)
@@ -54,30 +108,41 @@ class Chunker:
 
     def __init__(self) -> None:
         self._waiting = np.empty(0, dtype=np.int32)
+        self._last = False
         self._sent = 0
 
-    def push(self, tokens: NDArray[np.int32], last: bool, streams: int = 1) -> list[Chunk]:
-        """Take tokens and return every chunk that is now complete.
+    @property
+    def waiting(self) -> int:
+        """Whole groups that wait."""
+        return len(self._waiting) // GROUP
+
+    def add(self, tokens: NDArray[np.int32], last: bool) -> None:
+        """Take tokens.
 
         Args:
             tokens: int32 [n], any n; a chunk holds whole groups, so a broken group waits for its rest.
             last: no token comes after these; all that waits leaves, an incomplete group included.
-            streams: streams that run at the moment.
         """
         self._waiting = np.concatenate([self._waiting, tokens])
-        chunks = []
-        while (chunk := self._cut(chunk_groups(self._sent, streams))) is not None:
-            chunks.append(chunk)
-        if last and len(self._waiting):
-            chunks.append(Chunk(self._waiting, last=True))
-            self._waiting = self._waiting[:0]
-        return chunks
+        self._last = last
 
-    def _cut(self, groups: int) -> Chunk | None:
+    def take(self, groups: int) -> Chunk | None:
+        """Return a chunk of so many groups, or at the end one of what is left; None if tokens are missing."""
         size = (groups + LOOKAHEAD_GROUPS) * GROUP
-        if len(self._waiting) < size:
-            return None
-        chunk = Chunk(self._waiting[:size], last=False)
-        self._waiting = self._waiting[groups * GROUP :]
-        self._sent += 1
-        return chunk
+        if len(self._waiting) >= size:
+            chunk = Chunk(self._waiting[:size], last=False)
+            self._waiting = self._waiting[groups * GROUP :]
+            self._sent += 1
+            return chunk
+        if self._last and len(self._waiting):
+            chunk, self._waiting = Chunk(self._waiting, last=True), self._waiting[:0]
+            return chunk
+        return None
+
+    def push(self, tokens: NDArray[np.int32], last: bool) -> list[Chunk]:
+        """Take tokens and return every chunk that is now complete, sized as in training."""
+        self.add(tokens, last)
+        chunks = []
+        while (chunk := self.take(trained_groups(self._sent))) is not None:
+            chunks.append(chunk)
+        return chunks

@@ -1,11 +1,7 @@
-from itertools import pairwise
-
 import numpy as np
-import pytest
 import torch
 
 from python_backend.token2wav.encoder import relative_positions
-from python_backend.token2wav.streaming.chunks import CHUNK_GROUPS, Chunker, chunk_groups
 from python_backend.token2wav.streaming.encoder import _attend
 from python_backend.token2wav.streaming.memory import AttentionMemory
 
@@ -56,28 +52,3 @@ def test_keys_keep_their_distances_when_frames_between_are_forgotten(flow):
         expected = layer(x[:, :last], relative_positions(last, 48, x.device), closed)[:, first:]
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
     assert memory.dropped == chunks * chunk - context
-
-
-def test_chunks_grow_and_are_large_at_once_when_many_streams_run():
-    assert [chunk_groups(sent) for sent in range(5)] == [5, 8, 16, 16, 16]
-    assert [chunk_groups(sent, streams=5) for sent in range(3)] == [5, 16, 16]
-
-
-@pytest.mark.parametrize("groups", [1, 5, 6, 7, 100])
-def test_chunks_overlap_by_the_look_ahead(groups):
-    tokens = np.arange(5 * groups, dtype=np.int32)
-    chunks = Chunker().push(tokens, last=True)
-    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    own = [chunk.tokens if chunk.last else chunk.tokens[:-5] for chunk in chunks]
-    assert np.array_equal(np.concatenate(own), tokens)
-    for sent, (chunk, following) in enumerate(pairwise(chunks)):
-        assert len(chunk.tokens) == 5 * (chunk_groups(sent) + 1)
-        assert np.array_equal(chunk.tokens[-5:], following.tokens[:5])
-    assert len(chunks[-1].tokens) <= 5 * CHUNK_GROUPS[-1]
-
-
-def test_a_chunk_leaves_as_soon_as_its_look_ahead_is_there():
-    chunker = Chunker()
-    assert chunker.push(np.zeros(29, dtype=np.int32), last=False) == []
-    assert len(chunker.push(np.zeros(1, dtype=np.int32), last=False)) == 1
-    assert [chunk.last for chunk in chunker.push(np.empty(0, dtype=np.int32), last=True)] == [True]
