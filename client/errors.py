@@ -8,10 +8,13 @@ _INPUTS = frozenset(
     (
         "audio", "sample_rate", "mode", "text", "prompt_text", "edit_info", "intensity", "temperature", "top_k",
         "top_p", "repetition_aware", "grammar", "seed", "max_tokens", "steps", "guidance", "cancel_id", "variant",
+        "language", "use_itn",
     )
 )  # fmt: skip
 # Triton puts these in front of a member's own words, in any number.
-_PREFIX = re.compile(r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder): )")
+_PREFIX = re.compile(
+    r"^(?:\[request id: [^\]]*\]\s*|in ensemble '[^']*',\s*|(?:voice_encoder|llm_\w+|flow|vocoder|sense_voice): )"
+)
 _FIELD = re.compile(r"^([a-z][a-z0-9_]*): (.*)", re.DOTALL)
 _FORGOTTEN = "voice_key: this voice is not kept"
 _AWAY = re.compile(r"^(?:queue full|deadline passed|Request for unknown model)")

@@ -16,21 +16,24 @@ from gateway.headers import EXPOSED
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
 from gateway.recordings import Recordings
-from gateway.routers import cache, models, operations, speech, tags, voices
+from gateway.routers import cache, models, operations, recognition, speech, tags, transcriptions, voices
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
+from gateway.transcription import Recognizer, TranscriptionService
 from gateway.voice_store import VoiceStore
 from gateway.voices import VoiceLibrary
 
 
-def create_app(settings: Settings, backend: Backend) -> FastAPI:
-    """Return the application; it closes `backend` when it ends."""
+def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | None = None) -> FastAPI:
+    """Return the application; it closes what it is given when it ends."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         decoder.close()
         await backend.close()
+        if recognizer is not None:
+            await recognizer.close()
 
     app = FastAPI(
         title="step-audio-triton",
@@ -46,7 +49,10 @@ def create_app(settings: Settings, backend: Backend) -> FastAPI:
     recordings = Recordings(decoder, fetcher)
     metrics, activity = Metrics(), Activity()
     app.include_router(operations.router(backend, metrics))
-    app.include_router(models.router())
+    transcription = TranscriptionService(recognizer, recordings, settings, metrics)
+    app.include_router(models.router([transcription.models]))
+    app.include_router(recognition.router(transcription))
+    app.include_router(transcriptions.router(transcription))
     app.include_router(voices.router(library, store, recordings))
     app.include_router(tags.router())
     app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics, activity)))

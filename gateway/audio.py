@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import time
+from itertools import chain
 
 import av
 import numpy as np
@@ -47,10 +48,15 @@ def from_base64(text: str) -> bytes:
         raise UnusableAudio("this is not base64") from error
 
 
-def decode(data: bytes, max_seconds: float) -> Clip:
+def decode(data: bytes, max_seconds: float, rate: int | None = None) -> Clip:
     """Decode any container and codec FFmpeg reads, average its channels, bring its rate into the models' range.
 
     Blocks for as long as decoding takes: call it in a thread.
+
+    Args:
+        data: the file.
+        max_seconds: its longest length.
+        rate: what to resample to on the way, in Hz: saves memory where a long recording is wanted at a low rate.
 
     Raises:
         UnusableAudio: it is empty, damaged, longer than `max_seconds`, or has no sound.
@@ -58,7 +64,7 @@ def decode(data: bytes, max_seconds: float) -> Clip:
     if not data:
         raise UnusableAudio("it is empty")
     try:
-        waveform, rate = _decode_mono(data, max_seconds)
+        waveform, found_rate = _decode_mono(data, max_seconds, rate)
     except (FFmpegError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, UnusableAudio):
             raise
@@ -67,7 +73,7 @@ def decode(data: bytes, max_seconds: float) -> Clip:
         raise UnusableAudio("it holds no sound")
     if not np.isfinite(waveform).all():
         raise UnusableAudio("it holds NaN or infinite samples")
-    return within_model_rates(Clip(waveform, rate))
+    return within_model_rates(Clip(waveform, found_rate))
 
 
 def within_model_rates(clip: Clip) -> Clip:
@@ -84,7 +90,7 @@ def resample(clip: Clip, rate: int) -> Clip:
     return Clip(np.asarray(waveform, np.float32), rate)
 
 
-def _decode_mono(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], int]:
+def _decode_mono(data: bytes, max_seconds: float, wanted_rate: int | None) -> tuple[NDArray[np.float32], int]:
     deadline = time.monotonic() + _DECODE_SECONDS
     with av.open(io.BytesIO(data), mode="r", options=_OPTIONS, metadata_errors="replace") as container:
         if not container.streams.audio:
@@ -97,10 +103,11 @@ def _decode_mono(data: bytes, max_seconds: float) -> tuple[NDArray[np.float32], 
         if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
             raise UnusableAudio(f"its sample rate is {rate} Hz; {_LOWEST_RATE} to {_HIGHEST_RATE} Hz can be read")
         # Interleaved, because PyAV 18 reads past the planes of frames with eight planar channels and crashes.
-        interleaved = av.AudioResampler(format="flt")
+        interleaved = av.AudioResampler(format="flt", rate=wanted_rate)
+        rate = wanted_rate or rate
         pieces: list[NDArray[np.float32]] = []
         samples = 0
-        for frame in container.decode(track):
+        for frame in chain(container.decode(track), [None]):  # the last one empties the resampler
             for piece in interleaved.resample(frame):
                 if piece.sample_rate != rate:
                     raise UnusableAudio("its sample rate changes on the way")

@@ -28,26 +28,26 @@ class Decoder:
         self._threads = CapacityLimiter(processes or 2)
         self._idle: list[_Worker] = []
 
-    async def decode(self, data: bytes, max_seconds: float) -> Clip:
-        """Decode one recording.
+    async def decode(self, data: bytes, max_seconds: float, rate: int | None = None) -> Clip:
+        """Decode one recording, at `rate` where that is given.
 
         Raises:
             UnusableAudio: see `gateway.audio.decode`; also when decoding crashed or stalled.
         """
         async with self._turns:
             if self._in_threads:
-                return await to_thread.run_sync(decode, data, max_seconds, limiter=self._threads)
-            return await to_thread.run_sync(self._decode_apart, data, max_seconds, limiter=self._threads)
+                return await to_thread.run_sync(decode, data, max_seconds, rate, limiter=self._threads)
+            return await to_thread.run_sync(self._decode_apart, data, max_seconds, rate, limiter=self._threads)
 
     def close(self) -> None:
         """End the processes."""
         while self._idle:
             self._idle.pop().end()
 
-    def _decode_apart(self, data: bytes, max_seconds: float) -> Clip:
+    def _decode_apart(self, data: bytes, max_seconds: float, rate: int | None) -> Clip:
         worker = self._take()
         try:
-            answer = worker.ask(data, max_seconds)
+            answer = worker.ask(data, max_seconds, rate)
         except BaseException:
             worker.end()
             raise
@@ -82,14 +82,14 @@ class _Worker:
         """Whether the process is still there."""
         return self._process.is_alive()
 
-    def ask(self, data: bytes, max_seconds: float) -> Clip | str:
+    def ask(self, data: bytes, max_seconds: float, rate: int | None) -> Clip | str:
         """Return the clip, or why there is none.
 
         Raises:
             UnusableAudio: the process died or stalled over it.
         """
         try:
-            self._pipe.send((data, max_seconds))
+            self._pipe.send((data, max_seconds, rate))
             if not self._pipe.poll(_STALLED_SECONDS):
                 raise UnusableAudio("it stalls the decoder")
             answer: Clip | str = self._pipe.recv()
@@ -111,10 +111,10 @@ def _serve(pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            data, max_seconds = pipe.recv()
+            data, max_seconds, rate = pipe.recv()
         except EOFError:
             return
         try:
-            pipe.send(decode(data, max_seconds))
+            pipe.send(decode(data, max_seconds, rate))
         except UnusableAudio as error:
             pipe.send(str(error))

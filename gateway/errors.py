@@ -84,6 +84,18 @@ class AudioTextRequired(ApiError):
     status, code = 400, "audio_text_required"
 
 
+class TranscriptionFailed(ApiError):
+    """No words were found in a clip whose words are needed."""
+
+    status, code = 400, "audio_transcription_failed"
+
+
+class Unsupported(ApiError):
+    """No model served here can do this."""
+
+    status, code = 400, "unsupported_operation"
+
+
 class PromptTextRequired(ApiError):
     """A clone needs the words of the reference clip."""
 

@@ -8,6 +8,7 @@ from gateway.errors import InvalidValue
 
 EXPOSED = (
     "X-StepAudio-Model",
+    "X-StepAudio-Served-By",
     "X-StepAudio-Variant",
     "X-StepAudio-Cache",
     "X-StepAudio-Sample-Rate",

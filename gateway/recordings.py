@@ -47,14 +47,14 @@ class Recordings:
             case bytes() as data:
                 return await self.decode(data, max_seconds, source.audio_param)
 
-    async def decode(self, data: bytes, max_seconds: float, param: str) -> Clip:
-        """Decode one file.
+    async def decode(self, data: bytes, max_seconds: float, param: str, rate: int | None = None) -> Clip:
+        """Decode one file, at `rate` where that is given.
 
         Raises:
             InvalidAudio: it cannot be decoded, or is longer than `max_seconds`; names `param`.
         """
         try:
-            return await self._decoder.decode(data, max_seconds)
+            return await self._decoder.decode(data, max_seconds, rate)
         except UnusableAudio as error:
             raise InvalidAudio(f"{param}: {error}", param=param) from error
 

@@ -130,6 +130,7 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    description: str | None = Field(None, description="What its users should know.")
 
 
 class ModelList(BaseModel):

@@ -13,6 +13,7 @@ from gateway.fetch import Fetcher
 from gateway.openapi import SPEECH_EXAMPLES
 from gateway.settings import Settings
 from tests.gateway.conftest import FakeBackend
+from tests.gateway.fake_recognizer import FakeRecognizer
 from tests.gateway.helpers import SPEECH, tone_wav
 
 
@@ -27,7 +28,8 @@ _FOLDER = tempfile.TemporaryDirectory()
 _SETTINGS = Settings(
     max_body_bytes=200_000, decode_processes=0, custom_voices_dir=Path(_FOLDER.name), max_custom_voices=5
 )
-_DOCUMENT = schemathesis.openapi.from_asgi("/openapi.json", create_app(_SETTINGS, FakeBackend(jobs=Forgetful())))
+_APP = create_app(_SETTINGS, FakeBackend(jobs=Forgetful()), FakeRecognizer())
+_DOCUMENT = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 
 
 # A clip that decodes, a text the mode needs: what no schema can say makes valid requests fail, rightly.
