@@ -6,11 +6,7 @@ answers there.
 
 import csv
 import json
-import os
-import socket
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +19,13 @@ from rich.table import Table
 
 from benchmarks.perf_analyzer import Unavailable, perf_analyzer
 from benchmarks.perf_inputs import Tensors, chain_inputs, perf_analyzer_data
-from server.process import Child
+from benchmarks.running import answers, started
 
 ROOT = Path(__file__).resolve().parent.parent
 VOICES = ROOT / "gateway" / "assets" / "voices"
 PERF_ANALYZER = ROOT / "build" / "perf_analyzer"
 BATCHED = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder")
-DECOUPLED = ("llm_base",)
+DECOUPLED = ("llm_base", "step_audio_editx_stream")
 COLUMNS = {"Concurrency": "concurrency", "Inferences/Second": "requests/s"} | {
     f"p{percent} latency": f"p{percent} ms" for percent in (50, 90, 99)
 }
@@ -105,41 +101,15 @@ def _prompt_text(clip: Path) -> str:
     return next((entry["prompt_text"] for entry in listed if entry["id"] == clip.stem), "")
 
 
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @contextmanager
 def _server(url: str) -> Iterator[str]:
     """Yield the address of the server at `url`, or of one started for the time being when nothing answers there."""
-    host, _, port = url.rpartition(":")
-    with socket.socket() as probe:
-        running = probe.connect_ex((host, int(port))) == 0
-    if running:
+    if answers(url):
         yield url
         return
     console.print(f"nothing answers at {url}: starting a server")
-    up = threading.Event()
-
-    def read(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
-        if "ready after" in line:
-            up.set()
-
-    http, metrics = _free_port(), _free_port()
-    ports = ["--triton-grpc-port", port, "--triton-http-port", http, "--triton-metrics-port", metrics]
-    command = [sys.executable, "-m", "server", "--no-gateway", *ports]
-    # Each request is to encode its clip, although it is always the same one.
-    server = Child(command, os.environ | {"VOICE_CACHE": "off"}, read)
-    try:
-        while not up.wait(0.2):
-            if server.exit_code is not None:
-                raise typer.Exit(server.exit_code)
+    with started(console, grpc_port=url.rpartition(":")[2], gateway=False):
         yield url
-    finally:
-        server.stop(grace=20)
 
 
 if __name__ == "__main__":

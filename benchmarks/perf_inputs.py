@@ -40,6 +40,7 @@ def chain_inputs(client: triton.InferenceServerClient, clip: Path, prompt_text: 
         "flow": flow,
         "vocoder": _padded_mel(mel),
         "step_audio_editx_base": {**voice, **words},
+        "step_audio_editx_stream": {**voice, **words},
     }
 
 

@@ -44,11 +44,15 @@ def test_the_vocoder_gets_whole_buckets_and_the_true_length():
     assert not tensors["mel"][:, 66:].any()
 
 
-def test_the_decoupled_model_is_streamed_and_the_others_are_not(tmp_path):
+def test_the_decoupled_models_are_streamed_and_the_others_are_not(tmp_path):
     tensors = {"x": np.zeros((80, 7), np.float32)}
-    streamed = _arguments("llm_base", tensors, "host:1", tmp_path / "in.json", 4, 10, tmp_path / "out.csv")
-    unary = _arguments("flow", tensors, "host:1", tmp_path / "in.json", 4, 10, tmp_path / "out.csv")
-    assert "--streaming" in streamed
+
+    def arguments(model):
+        return _arguments(model, tensors, "host:1", tmp_path / "in.json", 4, 10, tmp_path / "out.csv")
+
+    unary = arguments("flow")
+    assert "--streaming" in arguments("llm_base")
+    assert "--streaming" in arguments("step_audio_editx_stream")
     assert "--streaming" not in unary
     assert unary[unary.index("--shape") + 1] == "x:80,7"
     assert unary[unary.index("--concurrency-range") + 1] == "4"
