@@ -1,0 +1,1 @@
+"""Speech for training: sentences, and espeak-ng's rendering of them by many voices."""

@@ -1,0 +1,146 @@
+"""The flow: conditional flow matching (Lipman et al., 2023) from tokens, voice and prompt to mel.
+
+Half of the steps see whole utterances, half see them as a stream does: chunk by chunk, each with its past alone.
+"""
+
+import math
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from python_backend.token2wav.config import EncoderConfig, EstimatorConfig, FlowConfig
+from python_backend.token2wav.dit import BLOCK_VECTORS, FINAL_VECTORS, MODULATION_EPS, Block, DiT
+from python_backend.token2wav.encoder import relative_positions
+from python_backend.token2wav.flow import Flow
+from python_backend.token2wav.masks import valid_positions
+from python_backend.token2wav.streaming.chunks import CHUNK_GROUPS
+from training.loop import Schedule, train
+from training.pairs import FRAMES_PER_GROUP, Pairs
+
+VOCAB = 5121
+CONFIG = FlowConfig(
+    vocab_size=VOCAB,
+    mel_channels=80,
+    speaker_size=192,
+    guidance=0.7,
+    encoder=EncoderConfig(
+        input_size=128,
+        output_size=128,
+        attention_heads=4,
+        linear_units=256,
+        num_blocks=3,
+        num_up_blocks=1,
+        pre_lookahead_len=3,
+        up_stride=2,
+        key_bias=True,
+    ),
+    estimator=EstimatorConfig(
+        in_channels=320, out_channels=80, hidden_size=144, depth=5, num_heads=4, head_dim=36, mlp_ratio=2.0
+    ),
+)
+SCHEDULE = Schedule(steps=20_000, rate=1e-3, warmup=500)
+BATCH = 16
+WITHOUT_CONDITION = 0.2  # of the rows, so that guidance has something to point away from
+MU_WEIGHT = 0.3  # of the encoder's own guess at the mel; it teaches the encoder long before the flow can
+CONTEXT_FRAMES = 96  # of the past, next to the prompt, that the estimator keeps in a stream
+
+
+def run(pairs: Pairs, folder: Path, device: torch.device) -> None:
+    """Train the flow; leaves `flow.pt` in `folder`."""
+    network = Flow(CONFIG).to(device)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        return losses(network, pairs, np.random.default_rng(step), device)
+
+    train(network, loss, SCHEDULE, folder, "flow", device)
+    torch.save(network.state_dict(), folder / "flow.pt")
+
+
+def losses(network: Flow, pairs: Pairs, generator: np.random.Generator, device: torch.device) -> dict[str, Tensor]:
+    """Draw a batch and compare the velocity, and the encoder's mel, with the truth on the frames after the prompt."""
+    batch = pairs.mel_batch(generator, BATCH)
+    groups = batch.tokens.shape[1] // (FRAMES_PER_GROUP // 2)
+    tokens, mel, prompt_mel, speaker = (
+        torch.from_numpy(value).to(device) for value in (batch.tokens, batch.mel, batch.prompt_mel, batch.speaker)
+    )
+    lengths, prompts = (torch.from_numpy(value).to(device) for value in (batch.lengths, batch.prompts))
+    size = groups * FRAMES_PER_GROUP
+    valid = valid_positions(lengths * FRAMES_PER_GROUP, size)
+    wanted = valid & ~valid_positions(prompts * FRAMES_PER_GROUP, size)
+    frame_mask, pair_mask = _masks(prompts, groups, valid, generator.random() < 0.5)
+
+    mu = _mu(network, tokens, pair_mask, frame_mask)
+    kept = torch.from_numpy(generator.random(len(mel)) >= WITHOUT_CONDITION).to(device)[:, None, None]
+    context = network.decoder.estimator.context(mu, network.speaker(speaker), prompt_mel) * kept
+    uniform = torch.from_numpy(generator.random(len(mel), dtype=np.float32)).to(device)
+    time = 1 - torch.cos(uniform * (0.5 * math.pi))
+    noise = torch.from_numpy(generator.standard_normal(mel.shape, dtype=np.float32)).to(device)
+    x = noise + time[:, None, None] * (mel - noise)
+    velocity = _velocity(network.decoder.estimator, x, context, time, frame_mask)
+    return {
+        "flow": (velocity.float() - (mel - noise))[wanted].square().mean(),
+        "mu": MU_WEIGHT * (mu.float() - mel)[valid].abs().mean(),
+    }
+
+
+def _masks(prompts: Tensor, groups: int, valid: Tensor, chunked: bool) -> tuple[Tensor, Tensor]:
+    """Say what each frame may attend to: bool [B, 1, T, T] for frames of the estimator, and for pairs of the encoder.
+
+    In a stream the prompt knows itself alone, a chunk knows the prompt, itself and its past; of the past the estimator
+    remembers `CONTEXT_FRAMES`.
+    """
+    size = valid.shape[1]
+    keys = valid[:, None, None, :]
+    if not chunked:
+        every = keys.expand(-1, 1, size, -1)
+        return every, every[:, :, ::2, ::2]
+    ends = np.cumsum([*CHUNK_GROUPS, *([CHUNK_GROUPS[-1]] * groups)])
+    frame = torch.arange(size, device=valid.device)
+    behind = frame[None] - (prompts * FRAMES_PER_GROUP)[:, None]  # frames since the prompt's end
+    chunk = torch.bucketize(behind // FRAMES_PER_GROUP, torch.from_numpy(ends).to(valid.device), right=True)
+    chunk = torch.where(behind < 0, -1, chunk)
+    starts = torch.from_numpy(np.concatenate([[0], ends])).to(valid.device)[chunk.clamp(min=0)] * FRAMES_PER_GROUP
+    past = chunk[:, :, None] >= chunk[:, None, :]
+    recent = (behind[:, None, :] < 0) | (behind[:, None, :] >= (starts - CONTEXT_FRAMES)[:, :, None])
+    past = past[:, None] & keys
+    # A row of padding may look at itself, so that its softmax is defined.
+    itself = torch.eye(size, dtype=torch.bool, device=valid.device)
+    return (past & recent[:, None]) | itself, (past | itself)[:, :, ::2, ::2]
+
+
+def _mu(network: Flow, tokens: Tensor, pair_mask: Tensor, frame_mask: Tensor) -> Tensor:
+    """Encode as `UpsampleEncoder.forward` does, under other masks."""
+    encoder = network.encoder
+    x = encoder.pre_lookahead_layer(encoder.embed(network.input_embedding(tokens)))
+    open_pairs, open_frames = (
+        torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e9) for mask in (pair_mask, frame_mask)
+    )
+    for blocks, closed in ((encoder.encoders, open_pairs), (encoder.up_encoders, open_frames)):
+        if blocks is encoder.up_encoders:
+            x = encoder.up_embed(encoder.up_layer(x))
+        positions = relative_positions(x.shape[1], x.shape[2], x.device)
+        for block in blocks:
+            x = block(x, positions, closed.to(x.dtype))
+    return network.encoder_proj(encoder.after_norm(x))
+
+
+def _velocity(estimator: DiT, x: Tensor, context: Tensor, time: Tensor, mask: Tensor) -> Tensor:
+    """Evaluate as `DiT.forward` does, with a time of its own for each row."""
+    vectors = estimator.modulation(time)
+    hidden = F.linear(x, estimator.in_proj.weight[:, : estimator.mel_channels], estimator.in_proj.bias) + context
+
+    def norm(shift: Tensor, scale: Tensor) -> Tensor:
+        return F.layer_norm(hidden, (hidden.shape[2],), eps=MODULATION_EPS) * (1 + scale[:, None]) + shift[:, None]
+
+    for index, block in enumerate(cast("list[Block]", estimator.blocks)):
+        own = vectors[:, index * BLOCK_VECTORS : (index + 1) * BLOCK_VECTORS].unbind(1)
+        attn_shift, attn_scale, attn_gate, mlp_shift, mlp_scale, mlp_gate, conv_shift, conv_scale, conv_gate = own
+        hidden = hidden + attn_gate[:, None] * block.attn(norm(attn_shift, attn_scale), mask)
+        hidden = hidden + conv_gate[:, None] * block.conv(norm(conv_shift, conv_scale))
+        hidden = hidden + mlp_gate[:, None] * block.mlp(norm(mlp_shift, mlp_scale))
+    shift, scale = vectors[:, -FINAL_VECTORS:].unbind(1)
+    return estimator.final_layer.linear(norm(shift, scale))
