@@ -3,7 +3,7 @@
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,29 @@ class Control:
         answer = self._call(f"/models/{model}/infer", body, timeout)
         return {entry["name"]: np.array(entry["data"]).reshape(entry["shape"]) for entry in answer["outputs"]}
 
+    def stream(
+        self, model: str, inputs: Mapping[str, NDArray[Any]], timeout: float
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Run one request of a decoupled model and yield its responses, those outputs that a response has.
+
+        Raises:
+            TritonError: the request failed, perhaps after some responses.
+        """
+        body = {name: value.tolist() for name, value in inputs.items()}
+        request = self._post(f"/models/{model}/generate_stream", body)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+                for line in answer:
+                    if line.startswith(b"data:"):
+                        event = json.loads(line.removeprefix(b"data:"))
+                        if "error" in event:
+                            raise TritonError(str(event["error"]))
+                        yield {name: np.array(value) for name, value in event.items()}
+        except urllib.error.HTTPError as error:
+            raise TritonError(_message(error.read())) from error
+        except OSError as error:
+            raise TritonError(f"no answer from tritonserver: {error}") from error
+
     def _answers(self, path: str) -> bool:
         try:
             self._open(urllib.request.Request(self._base + path), timeout=2)  # noqa: S310 - http only
@@ -71,13 +94,16 @@ class Control:
         return True
 
     def _call(self, path: str, body: Any, timeout: float = 10.0) -> Any:
-        request = urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")  # noqa: S310
+        request = self._post(path, body)
         try:
             return json.loads(self._open(request, timeout) or b"null")
         except urllib.error.HTTPError as error:
             raise TritonError(_message(error.read())) from error
         except OSError as error:
             raise TritonError(f"no answer from tritonserver: {error}") from error
+
+    def _post(self, path: str, body: Any) -> urllib.request.Request:
+        return urllib.request.Request(self._base + path, data=json.dumps(body).encode(), method="POST")  # noqa: S310
 
     @staticmethod
     def _open(request: urllib.request.Request, timeout: float) -> bytes:

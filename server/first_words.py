@@ -17,6 +17,8 @@ from server.control import Control
 from server.repository import VARIANTS
 from server.settings import ROOT
 
+ENSEMBLE = "step_audio_editx_"  # and the variant
+STREAM = "step_audio_editx_stream"
 VOICE_ENCODER = "voice_encoder"
 VOICE = "happy_en"
 WARM_UP = "Hello."
@@ -40,7 +42,7 @@ class Recording:
 
 def ensembles(models: Collection[str]) -> list[str]:
     """Return those of `models` that speak, one per variant of the language model."""
-    return [name for variant in VARIANTS if (name := f"step_audio_editx_{variant}") in models]
+    return [name for variant in VARIANTS if (name := f"{ENSEMBLE}{variant}") in models]
 
 
 def through_triton(control: Control, ensemble: str, text: str) -> Recording:
@@ -49,19 +51,36 @@ def through_triton(control: Control, ensemble: str, text: str) -> Recording:
     Raises:
         TritonError: the request failed.
     """
+    return _recording(control.infer(ensemble, clone(text), TIMEOUT)["waveform"])
+
+
+def through_stream(control: Control, ensemble: str, text: str) -> Recording:
+    """Clone a built-in voice with the streaming model, and the language model of an ensemble.
+
+    Raises:
+        TritonError: the request failed.
+    """
+    inputs = {**clone(text), "variant": np.array([ensemble.removeprefix(ENSEMBLE)])}
+    return _recording(np.concatenate([answer["waveform"] for answer in control.stream(STREAM, inputs, TIMEOUT)]))
+
+
+def clone(text: str) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a request that speaks `text`."""
     voice = next(entry for entry in json.loads((VOICES / "voices.json").read_text()) if entry["id"] == VOICE)
     waveform, sample_rate = soundfile.read(VOICES / f"{VOICE}.wav", dtype="float32")
-    inputs: dict[str, NDArray[Any]] = {
+    return {
         "audio": waveform,
         "sample_rate": np.array([sample_rate], np.int32),
         "mode": np.array(["clone"]),
         "text": np.array([text]),
         "prompt_text": np.array([voice["prompt_text"]]),
     }
-    answer = control.infer(ensemble, inputs, TIMEOUT)["waveform"]
+
+
+def _recording(waveform: NDArray[Any]) -> Recording:
     content = io.BytesIO()
-    soundfile.write(content, answer, SAMPLE_RATE, "PCM_16", format="WAV")
-    return Recording(content.getvalue(), len(answer) / SAMPLE_RATE)
+    soundfile.write(content, waveform, SAMPLE_RATE, "PCM_16", format="WAV")
+    return Recording(content.getvalue(), len(waveform) / SAMPLE_RATE)
 
 
 def uncount(control: Control) -> None:

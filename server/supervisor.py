@@ -109,6 +109,8 @@ class Supervisor:
     def _warm_up(self) -> None:
         for ensemble in self._ensembles:
             first_words.through_triton(self._triton.control, ensemble, first_words.WARM_UP)
+            if first_words.STREAM in self._models:
+                first_words.through_stream(self._triton.control, ensemble, first_words.WARM_UP)
 
     def _first_words(self) -> None:
         started = time.monotonic()
