@@ -17,6 +17,7 @@ models: .venv/serve.installed  ## Export the demo checkpoint, unless real weight
 	then echo "model_repository holds weights of your own: left as they are"; \
 	else [ -e $(CHECKPOINT)/complete ] || $(BIN)/python -m export demo --out $(CHECKPOINT); \
 	     $(BIN)/python -m export build --checkpoint $(CHECKPOINT); fi
+	$(BIN)/python -m export defaults
 
 test: .venv/dev.installed models lint  ## Lint and every test, in scaled-down counts (minutes)
 	$(BIN)/python -m pytest -m "not full"

@@ -35,6 +35,13 @@ class Hub(StrEnum):
     modelscope = "modelscope"
 
 
+class Neighbour(StrEnum):
+    """The services beside speech whose model is a Hugging Face checkpoint."""
+
+    chat = "chat"
+    text_embedder = "text_embedder"
+
+
 @app.command()
 def build(
     checkpoint: Annotated[Path, typer.Option(help="Folder of the released checkpoints, or of one of them.")],
@@ -98,6 +105,37 @@ def quantise(
         raise typer.Exit(1) from error
     size = sum(path.stat().st_size for path in target.iterdir())
     console.print(f"{target}: {size / 1e6:,.1f} MB. Next: python -m export build --checkpoint {target.parent}")
+
+
+@app.command()
+def defaults(model_repository: RepositoryOption = MODEL_REPOSITORY) -> None:
+    """Export the default chat model and text embedder, where there is none of your own."""
+    from export.checkpoint import CheckpointError
+    from export.neighbours import export_defaults
+
+    try:
+        export_defaults(model_repository, console)
+    except CheckpointError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def neighbour(
+    model: Annotated[Neighbour, typer.Argument(help="Which service it is for.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a Hugging Face checkpoint.")],
+    name: Annotated[str | None, typer.Option(help="What to call the model; by default its folder's name.")] = None,
+    model_repository: RepositoryOption = MODEL_REPOSITORY,
+) -> None:
+    """Export a checkpoint of your own as the chat model or the text embedder."""
+    from export.checkpoint import CheckpointError
+    from export.neighbours import export_own
+
+    try:
+        export_own(model.value, checkpoint, name, model_repository, console)
+    except CheckpointError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
 
 
 @app.command()

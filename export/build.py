@@ -116,6 +116,7 @@ def _code_fingerprint() -> str:
         "export/*.py",
         "python_backend/noise.py",
         "python_backend/asr/*.py",
+        "python_backend/embedding/description.py",
         "python_backend/voice/*.py",
         "python_backend/token2wav/*.py",
     )
@@ -128,26 +129,48 @@ def _code_fingerprint() -> str:
 def _export(
     network: Network, checkpoint: Checkpoint, sources: list[Path], destination: Path, force: bool, console: Console
 ) -> None:
+    def write(work: Path) -> None:
+        importlib.import_module(f"export.{network.module}").export(checkpoint, work)
+
+    write_stamped(network.model, write, sources, destination, force, console)
+
+
+def write_stamped(
+    model: str, write: Callable[[Path], None], sources: list[Path], destination: Path, force: bool, console: Console
+) -> None:
+    """Let `write` fill the folder of one model, unless it already did so from the same files by the same code.
+
+    Files appear in the repository only when all are whole: an interrupted export leaves the old ones in place.
+
+    Args:
+        model: its name.
+        write: writes its files into the folder it is given.
+        sources: the checkpoint files it reads.
+        destination: `<repository>/<model>/1`.
+        force: write in any case.
+        console: told what happened.
+    """
     stamp = {
         "code": _code_fingerprint(),
         "sources": {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sources},
     }
     stamp_file = destination / STAMP
     if not force and stamp_file.exists() and json.loads(stamp_file.read_text()) == stamp:
-        console.print(f"  {network.model}: up to date")
+        console.print(f"  {model}: up to date")
         return
     started = time.perf_counter()
     warnings.filterwarnings("ignore", message="Constant folding", category=UserWarning)  # the exporter's own notes
-    export = importlib.import_module(f"export.{network.module}").export
     destination.mkdir(parents=True, exist_ok=True)
     stamp_file.unlink(missing_ok=True)
-    # Files appear in the repository only when all are whole: an interrupted export leaves the old ones in place.
-    with console.status(f"exporting {network.model} …"), tempfile.TemporaryDirectory(dir=destination.parent) as work:
-        export(checkpoint, Path(work))
+    with console.status(f"exporting {model} …"), tempfile.TemporaryDirectory(dir=destination.parent) as work:
+        write(Path(work))
         written = sorted(Path(work).iterdir())
         size = sum(path.stat().st_size for path in written)
         for path in written:
             path.chmod(0o644)  # some writers leave files to their owner, but a container may serve as someone else
             shutil.move(path, destination / path.name)
+    for stale in {*destination.glob("*.safetensors*"), *destination.glob("*.onnx*")}:
+        if stale.name not in {path.name for path in written}:
+            stale.unlink()  # of another checkpoint: it must not be loaded beside these
     stamp_file.write_text(json.dumps(stamp, indent=1) + "\n")
-    console.print(f"  {network.model}: {size / 1e6:,.1f} MB in {time.perf_counter() - started:.1f} s")
+    console.print(f"  {model}: {size / 1e6:,.1f} MB in {time.perf_counter() - started:.1f} s")

@@ -1,0 +1,1 @@
+"""A local Hugging Face chat model, served by transformers' continuous batching."""
