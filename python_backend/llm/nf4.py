@@ -7,7 +7,7 @@ times that scale. The scales are 8-bit codes themselves, in blocks of 256, aroun
 
 import importlib.util
 import json
-import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,8 +16,6 @@ import torch
 from torch import nn
 
 from python_backend.llm import nibbles
-
-log = logging.getLogger(__name__)
 
 STATE = "quant_state.bitsandbytes__nf4"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -144,7 +142,7 @@ class NF4Weight:
         if device.type != "cuda":
             return None
         if importlib.util.find_spec("bitsandbytes") is None:
-            log.warning("bitsandbytes is not installed: the 4-bit matrices are expanded and save no memory")
+            warnings.warn("bitsandbytes is not installed: NF4 layers are expanded and save no memory", stacklevel=2)
             return None
         return NF4Linear(self, device)
 

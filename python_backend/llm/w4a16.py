@@ -4,7 +4,7 @@ Each row of the matrix is cut into groups that share a scale and, in the asymmet
 weight = (number - zero) · scale, the symmetric form having zero 8 in the stored 0 … 15.
 """
 
-import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,8 +13,6 @@ import torch
 from torch import nn
 
 from python_backend.llm import nibbles
-
-log = logging.getLogger(__name__)
 
 ZERO = 8
 """The stored number that means 0 in the symmetric form: numbers are stored unsigned."""
@@ -135,7 +133,8 @@ class W4A16Weight:
         outputs, inputs = self.shape
         fits = self.group_size in _KERNEL_GROUPS and outputs % 8 == 0 and inputs % max(self.group_size, 32) == 0
         if not fits or dtype is not torch.bfloat16:
-            log.warning("no 4-bit kernel for %s in groups of %d: expanded", f"{dtype} {self.shape}", self.group_size)
+            what = f"{dtype}, {outputs} x {inputs} in groups of {self.group_size}"
+            warnings.warn(f"no int4 kernel for {what}: such layers are expanded and save no memory", stacklevel=2)
             return None
         return W4A16Linear(self, device)
 

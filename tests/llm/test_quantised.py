@@ -1,7 +1,7 @@
 """4-bit checkpoints, written by the libraries that define the forms, against what those libraries make of them."""
 
 import json
-import logging
+import math
 import re
 import shutil
 
@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from export.quantise import linear_layers, quantise
 from python_backend.llm import nf4, weights
 from python_backend.llm.attention import MaskedAttention
+from python_backend.llm.config import Step1Config
 from python_backend.llm.kv_cache import SlotCache
 from python_backend.llm.nf4 import NF4Linear, NF4Weight
+from python_backend.llm.step1 import parameter_shapes
 from python_backend.llm.w4a16 import W4A16, W4A16Linear
-from tests.llm.conftest import CPU, GOLDEN
+from tests.llm.conftest import CPU, GOLDEN, ROOT
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 FORMS = {"bnb": {}, "awq symmetric": {}, "awq asymmetric": {"symmetric": False}}
@@ -286,20 +288,36 @@ def test_torchs_kernel_reads_the_scales_as_they_are_given(symmetric):
     torch.testing.assert_close(found.float(), x.float() @ expected.float().T, atol=0.15, rtol=0.02)
 
 
-def test_layers_stay_packed_on_a_gpu_only(monkeypatch, caplog):
+def test_layers_stay_packed_on_a_gpu_only(monkeypatch):
+    cuda = torch.device("cuda")
     tensors, _ = packed_nf4(matrix((96, 128)))
-    weight = NF4Weight.read(tensors, "x")
+    nf4_weight = NF4Weight.read(tensors, "x")
     tensors, _, _, form = packed_w4a16(matrix((96, 128)), True, 128)
-    assert weight.layer(CPU, torch.bfloat16) is None
-    assert form.read(tensors, "x").layer(CPU, torch.bfloat16) is None
-    with caplog.at_level(logging.WARNING):
-        assert form.read(tensors, "x").layer(torch.device("cuda"), torch.float32) is None
-        monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda _: None)
-        assert weight.layer(torch.device("cuda"), torch.bfloat16) is None
-    assert [record.message.partition(":")[0] for record in caplog.records] == [
-        "no 4-bit kernel for torch.float32 (96, 128) in groups of 128",
-        "bitsandbytes is not installed",
-    ]
+    w4a16_weight = form.read(tensors, "x")
+    assert nf4_weight.layer(CPU, torch.bfloat16) is None
+    assert w4a16_weight.layer(CPU, torch.bfloat16) is None
+    with pytest.warns(UserWarning, match=r"no int4 kernel for torch\.float32, 96 x 128 in groups of 128"):
+        assert w4a16_weight.layer(cuda, torch.float32) is None
+    monkeypatch.setattr(nf4.importlib.util, "find_spec", lambda _: None)
+    with pytest.warns(UserWarning, match="bitsandbytes is not installed"):
+        assert nf4_weight.layer(cuda, torch.bfloat16) is None
+
+
+def test_memory_at_the_released_sizes_is_what_the_documents_say():
+    config = Step1Config(3072, 8192, 48, 4, 32, 32768, 74752, 1e-5, 3)
+    packed = {f"{layer}.weight" for layer in linear_layers(config) if layer != "lm_head"}
+    shapes = parameter_shapes(config)
+    total = sum(math.prod(shape) for shape in shapes.values())
+    values = sum(math.prod(shapes[name]) for name in packed)
+    sample = matrix((64, 8192), torch.bfloat16)
+    tensors, _ = packed_nf4(sample)
+    by_block = sum(tensors[f"x.weight{part}"].nbytes for part in ("", ".absmax", ".nested_absmax"))
+    tensors, _, _, form = packed_w4a16(sample, True, 128)
+    by_group = tensors["x.weight_packed"].nbytes + form.read(tensors, "x").kernel_scales().nbytes
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for variant, each in {"base": 2, "bnb": by_block / sample.numel(), "awq": by_group / sample.numel()}.items():
+        gigabytes = (each * values + 2 * (total - values)) / 1e9
+        assert re.search(rf"^\| `{variant}` \|.*\| {gigabytes:.2f} GB \|", text, re.MULTILINE), gigabytes
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
