@@ -23,13 +23,14 @@ class BearerAuth:
         """Serve one connection."""
         refusal = None
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            refusal = self._refusal(Headers(scope=scope).get("authorization", ""))
+            refusal = self.refusal(Headers(scope=scope).get("authorization", ""))
         if refusal:
             await response(refusal)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refusal(self, authorization: str) -> ApiError | None:
+    def refusal(self, authorization: str) -> ApiError | None:
+        """Return why a request with this header is not let in, `None` where it is."""
         scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             return MissingKey("an API key is needed: send the header `Authorization: Bearer <key>`")

@@ -1,8 +1,13 @@
 """The one running server that every test marked `server` may share."""
 
+import hypothesis
 import pytest
 
 from tests.servers import start
+
+# A busy machine is no fault of the code under test.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

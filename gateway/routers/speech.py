@@ -56,14 +56,19 @@ def router(service: SpeechService) -> APIRouter:
         prompt_audio_file: Annotated[UploadFile | None, File(description="Reference clip of a clone.")] = None,
     ) -> Response:
         """Do the same with the clip as a file, which beats a clip or URL in `payload`."""
-        body = _parse_payload(payload)
+        body = parse_payload(payload)
         clip = prompt_audio_file if body.options.mode == "clone" else input_audio_file
         return await answer(request, body, None if clip is None else await clip.read())
 
     return routes
 
 
-def _parse_payload(text: str) -> SpeechRequest:
+def parse_payload(text: str) -> SpeechRequest:
+    """Read the JSON part of a form; without a `step_audio` object it has an empty one.
+
+    Raises:
+        ApiError: it is not JSON, or not a request.
+    """
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError):

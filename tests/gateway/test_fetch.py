@@ -85,61 +85,67 @@ async def test_redirects_are_followed_a_few_times() -> None:
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "localhost",
-        "2130706433",
-        "0x7f000001",
-        "0177.0.0.1",
-        "127.1",
-        "0.0.0.0",  # noqa: S104
-        "[::1]",
-        "[::]",
-        "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]",
-        "[64:ff9b::7f00:1]",
-        "[2002:7f00:1::]",
-        "10.0.0.1",
-        "172.16.0.1",
-        "192.168.1.1",
-        "100.64.0.1",
-        "169.254.169.254",
-        "[fe80::1]",
-        "[fd00::1]",
-        "224.0.0.1",
-        "255.255.255.255",
-    ],
-)
+PRIVATE_HOSTS = [
+    "127.0.0.1",
+    "localhost",
+    "2130706433",
+    "0x7f000001",
+    "0x7f.1",
+    "0177.0.0.1",
+    "017700000001",
+    "127.1",
+    "0",
+    "0.0.0.0",  # noqa: S104
+    "[::1]",
+    "[::]",
+    "[::127.0.0.1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "100.64.0.1",
+    "169.254.169.254",
+    "[fe80::1]",
+    "[fd00::1]",
+    "224.0.0.1",
+    "255.255.255.255",
+]
+ODD_URLS = [
+    "file:///etc/passwd",
+    "ftp://example.org/x",
+    "gopher://example.org/x",
+    "data:audio/wav;base64,AAAA",
+    "//example.org/x",
+    "example.org/x",
+    "http://",
+    "http:///x",
+    "http://[::1",
+    "http://example.org:99999/",
+    "http://example.org:0/",
+    "http://user:secret@example.org/",
+    "http://example.org@127.0.0.1/",
+    "http://example.org/a b",
+    "http://example.org/\r\nHost: inside",
+    "http://127.0.0.1./",
+    "http://[fe80::1%25lo]/",
+    "http://exämple.org/",
+    "http://１２７.0.0.1/",
+    "http://" + "a" * 70 + ".example.org/",
+    "",
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE_HOSTS)
 async def test_private_addresses_are_refused_in_every_spelling(host: str) -> None:
     async with serving(ok(b"secret")) as (port, seen):
         assert "public internet" in await refusal(f"http://{host}:{port}/")
     assert not seen
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "file:///etc/passwd",
-        "ftp://example.org/x",
-        "gopher://example.org/x",
-        "data:audio/wav;base64,AAAA",
-        "//example.org/x",
-        "example.org/x",
-        "http://",
-        "http:///x",
-        "http://[::1",
-        "http://example.org:99999/",
-        "http://example.org:0/",
-        "http://user:secret@example.org/",
-        "http://example.org/a b",
-        "http://example.org/\r\nHost: inside",
-        "http://exämple.org/",
-        "http://" + "a" * 70 + ".example.org/",
-        "",
-    ],
-)
+@pytest.mark.parametrize("url", ODD_URLS)
 async def test_odd_urls_are_refused(url: str) -> None:
     assert await refusal(url)
 
@@ -267,9 +273,34 @@ async def test_a_request_can_name_a_url(backend: FakeBackend, settings: Settings
     assert backend.jobs[0].clip.seconds == 2.0
 
 
-async def test_a_refused_url_is_the_callers_fault(http: httpx.AsyncClient, backend: FakeBackend) -> None:
-    for url in ("http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "http://127.0.0.1:1/"):
-        body = {"step_audio": {"mode": "denoise", "input_audio_url": url}}
-        message = assert_error(await http.post(SPEECH, json=body), 400, "audio_url_error", "step_audio.input_audio_url")
-        assert "169.254" not in message
+async def test_every_refusal_is_the_callers_fault(backend: FakeBackend, settings: Settings) -> None:
+    changes = {"url_allow": ("outside.test",), "url_timeout_seconds": 0.5, "max_body_bytes": 50_000}
+    app = create_app(settings.model_copy(update=changes), backend)
+    big, endless = ok(b"x" * 60_000), [b"HTTP/1.1 200 OK\r\n\r\n"] + [b"x" * 20_000] * 20
+    async with (
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http,
+        serving(ok(tone_wav())) as (inside, seen),
+        serving(redirect(f"http://127.0.0.1:{inside}/")) as (redirecting, _),
+        serving(big) as (huge, _),
+        serving(*endless) as (growing, _),
+        serving(*[b"H"] * 100, pause=0.05) as (slow, _),
+        serving(ok(b"no sound")) as (senseless, _),
+    ):
+        urls = [f"http://{host}:{inside}/" for host in PRIVATE_HOSTS] + ODD_URLS
+        urls += [f"http://outside.test:{port}/" for port in (redirecting, huge, growing, slow)]
+        urls += [f"http://inside.test:{inside}/", f"http://turns.test:{inside}/"]
+        table = {
+            "outside.test": ["127.0.0.1"],
+            "inside.test": ["127.0.0.1"],
+            "turns.test": ["10.0.0.1", "93.184.216.34"],
+        }
+        with names(table):
+            for url in urls:
+                body = {"step_audio": {"mode": "denoise", "input_audio_url": url}}
+                answer = await http.post(SPEECH, json=body)
+                message = assert_error(answer, 400, "audio_url_error", "step_audio.input_audio_url")
+                assert not any(address in message for address in ("127.0.0.1", "10.0.0.1", "169.254"))
+            body = {"step_audio": {"mode": "denoise", "input_audio_url": f"http://outside.test:{senseless}/"}}
+            assert_error(await http.post(SPEECH, json=body), 400, "invalid_audio", "step_audio.input_audio_url")
+    assert not seen
     assert not backend.jobs

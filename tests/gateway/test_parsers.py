@@ -1,4 +1,5 @@
 import base64
+import json
 from contextlib import suppress
 from urllib.parse import unquote
 
@@ -8,10 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.audio import UnusableAudio, decode, from_base64
-from gateway.errors import ApiError
-from gateway.headers import field_value, metadata_headers
+from gateway.auth import BearerAuth
+from gateway.errors import (
+    ApiError,
+    InvalidJson,
+    InvalidKey,
+    InvalidValue,
+    MissingKey,
+    MissingParameter,
+    envelope,
+    response,
+)
+from gateway.headers import field_value, metadata_headers, server_timing
+from gateway.permits import Permits
+from gateway.routers.speech import parse_payload
+from gateway.schemas import SpeechRequest
+from gateway.settings import Settings
 from gateway.stretch import parse_rate
-from gateway.tags import EMOTION, SPEED, STYLE, control_token, match_tag
+from gateway.tags import EMOTION, SPEED, STYLE, control_token, match_tag, named_manner
 from tests.gateway.helpers import tone_wav
 
 _WHOLE_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -111,6 +126,68 @@ def test_other_words_for_a_tag(mode: str, wording: str, tag: str) -> None:
 
 def test_unlisted_tags_stay_as_they_are() -> None:
     assert match_tag("style", " Formal ") == ("Formal", False)
+
+
+@given(st.text(max_size=80), st.sampled_from([*EMOTION[:-1], "act coy", "act-coy"]), st.text(max_size=80))
+def test_a_named_manner_is_a_listed_one(before: str, tag: str, after: str) -> None:
+    manner = named_manner(f"{before} {tag} {after}")
+    assert manner is not None
+    assert manner[1] in {"emotion": EMOTION, "style": STYLE}[manner[0]]
+    assert manner[1] != "remove"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+_FIELDS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys([*SpeechRequest.model_fields, "unknown"], _JSON)
+    | {"step_audio": st.dictionaries(st.sampled_from(["mode", "seed", "intensity", "edit_info"]), _JSON) | _JSON},
+)
+
+
+@given(_FIELDS.map(json.dumps) | _JSON.map(json.dumps) | st.text(max_size=60))
+def test_any_payload_is_a_request_or_refused(payload: str) -> None:
+    with suppress(InvalidJson, InvalidValue, MissingParameter):
+        request = parse_payload(payload)
+        assert 0.1 <= request.options.intensity <= 3.0
+        assert 0.25 <= request.speed <= 4.0
+
+
+@given(st.text())
+def test_any_message_fits_an_envelope(text: str) -> None:
+    error = InvalidValue(text, param=text)
+    assert json.loads(response(error).body)["detail"] == envelope(error)["error"]["message"]
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=60))
+def test_any_header_is_a_key_or_none(header: str) -> None:
+    refusal = BearerAuth(lambda *_: None, ["right"]).refusal(header)
+    assert isinstance(refusal, MissingKey | InvalidKey) or header.split() == [header.split()[0], "right"]
+
+
+@given(st.text(max_size=60))
+def test_lists_in_settings_have_no_empty_entries(text: str) -> None:
+    assert all(entry == entry.strip() != "" for entry in Settings(url_allow=text).url_allow)  # type: ignore[arg-type]
+
+
+@given(st.dictionaries(st.sampled_from(["queue", "read", "flow_solver"]), st.floats(0, 1e9)))
+def test_timings_are_a_header(stage_ms: dict[str, float]) -> None:
+    value = server_timing(stage_ms)
+    h11.Response(status_code=200, headers=[(b"server-timing", value.encode("ascii"))])
+    assert value.count(";dur=") == len(stage_ms)
+
+
+@given(st.integers(1, 64), st.integers(0, 500), st.floats(0, 1e4))
+def test_retry_after_is_a_whole_second_or_more(concurrent: int, waiting: int, typical: float) -> None:
+    permits = Permits(concurrent, waiting=500)
+    permits.waiting, permits._typical_seconds = waiting, typical
+    wait = permits.expected_wait()
+    assert isinstance(wait, int)
+    assert wait >= 1
+    assert wait >= typical * waiting / concurrent
 
 
 @pytest.mark.parametrize("text", ["<|EOT|>", "a<audio_12>b", "<|BOT|> human", "<audio_start>", "<|TTS|>"])
