@@ -38,6 +38,7 @@ bench: .venv/dev.installed  ## Each stage at the released sizes, side by side wi
 	$(BIN)/python -m benchmarks.llm
 	$(BIN)/python -m benchmarks.gateway_overhead
 	$(BIN)/python -m benchmarks.gateway_load
+	$(BIN)/python -m benchmarks.voice_cache
 
 .venv/serve.installed: pyproject.toml constraints.txt
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv

@@ -22,6 +22,7 @@ class Row:
         baseline_seconds: least time of the baseline.
         baseline_name: what the baseline is.
         note: sizes, input and what was checked.
+        digits: of the seconds, after the point.
     """
 
     stage: str
@@ -30,6 +31,7 @@ class Row:
     baseline_seconds: float
     baseline_name: str
     note: str = ""
+    digits: int = 3
 
     @property
     def ratio(self) -> float:
@@ -58,8 +60,8 @@ def print_rows(rows: Sequence[Row]) -> None:
         table.add_row(
             row.stage,
             str(row.threads),
-            f"{row.ours_seconds:.3f}",
-            f"{row.baseline_seconds:.3f}",
+            f"{row.ours_seconds:.{row.digits}f}",
+            f"{row.baseline_seconds:.{row.digits}f}",
             f"{row.ratio:.2f}×",
             row.baseline_name,
             row.note,

@@ -21,8 +21,8 @@ class Addresses:
 
 
 @contextmanager
-def served(repository: Path, settings: Mapping[str, str]) -> Iterator[Addresses]:
-    """Run `python -m server` on `repository` with `settings` in its environment.
+def served(repository: Path, settings: Mapping[str, str], *flags: str) -> Iterator[Addresses]:
+    """Run `python -m server` on `repository` with `settings` in its environment and further `flags`.
 
     Raises:
         RuntimeError: it ended before it was ready; holds its last words.
@@ -36,7 +36,7 @@ def served(repository: Path, settings: Mapping[str, str]) -> Iterator[Addresses]
         "--triton-grpc-port": grpc,
         "--triton-metrics-port": metrics,
     }
-    command = [sys.executable, "-m", "server", *(str(word) for pair in options.items() for word in pair)]
+    command = [sys.executable, "-m", "server", *(str(word) for pair in options.items() for word in pair), *flags]
     said: list[str] = []
     ready = threading.Event()
 

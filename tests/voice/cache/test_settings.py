@@ -1,3 +1,4 @@
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from python_backend.voice.cache.opened import open_cache
 from python_backend.voice.cache.settings import CacheSettings
+from tests.servers import ROOT
 from tests.voice.cache.entries import voice_of
 
 
@@ -27,6 +29,15 @@ def test_the_folder_is_the_user_s_cache_unless_chosen(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert CacheSettings().folder == Path("/home/somebody/.cache/step-audio-triton/voices")
+
+
+def test_each_setting_is_documented_and_a_parameter_of_the_model():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    config = (ROOT / "model_repository" / "voice_encoder" / "config.pbtxt").read_text()
+    for setting in fields(CacheSettings):
+        default = f"`{setting.default}` " if setting.default else ""
+        assert f"| `{setting.name}` | `VOICE_{setting.name.upper()}` | {default}|" in page
+        assert f'key: "{setting.name}" value: {{ string_value: "{setting.default}" }}' in config
 
 
 def test_off_means_off_and_an_unusable_folder_leaves_memory(tmp_path):
