@@ -24,11 +24,11 @@ def chain_inputs(client: triton.InferenceServerClient, clip: Path, prompt_text: 
     waveform, rate = soundfile.read(clip, dtype="float32")
     voice: Tensors = {"audio": waveform, "sample_rate": _scalar(rate)}
     words: Tensors = {"mode": _text("clone"), "text": _text(TEXT), "prompt_text": _text(prompt_text)}
-    encoded = _infer(client, "voice_encoder", voice, ["prompt_tokens", "prompt_mel", "speaker_embedding"])
+    encoded = infer(client, "voice_encoder", voice, ["prompt_tokens", "prompt_mel", "speaker_embedding"])
     speech: Tensors = {**words, "prompt_tokens": encoded["prompt_tokens"]}
-    tokens = _infer(client, "llm_base_unary", speech, ["tokens"])
+    tokens = infer(client, "llm_base_unary", speech, ["tokens"])
     flow: Tensors = {**tokens, **encoded}
-    mel = _infer(client, "flow", flow, ["mel", "mel_length", "noise", "cached_source", "cached_source_length"])
+    mel = infer(client, "flow", flow, ["mel", "mel_length", "noise", "cached_source", "cached_source_length"])
     audio = _padded_audio(waveform, rate)
     return {
         "speaker_encoder": audio,
@@ -57,9 +57,10 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value.item()
 
 
-def _infer(
+def infer(
     client: triton.InferenceServerClient, model: str, tensors: Tensors, outputs: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
+    """Call one model and return its outputs by name."""
     inputs = []
     for name, array in tensors.items():
         entry = triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))

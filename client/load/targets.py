@@ -42,22 +42,27 @@ class Triton:
     Args:
         url: host and port of Triton's gRPC end point.
         variant: which weights.
+
+    Attributes:
+        speech: the connection.
     """
 
     def __init__(self, url: str, variant: str = "base"):
-        self._speech = TritonSpeech(url)
+        self.speech = TritonSpeech(url)
         self._variant = variant
         self._voices = VoiceLibrary()
 
-    async def speak(self, utterance: Utterance) -> AsyncGenerator[float, None]:
-        """Give the length of each part of the speech, in seconds, when it comes."""
+    def job(self, utterance: Utterance) -> SpeechJob:
+        """Return `utterance` as the model takes it."""
         voice = self._voices.find(utterance.voice)
         sampling = Sampling(seed=utterance.seed, max_tokens=utterance.max_tokens)
-        job = SpeechJob(
-            "clone", voice.clip, voice.prompt_text, utterance.text, sampling=sampling, variant=self._variant
-        )
+        words = (voice.prompt_text, utterance.text)
+        return SpeechJob("clone", voice.clip, *words, sampling=sampling, variant=self._variant)
+
+    async def speak(self, utterance: Utterance) -> AsyncGenerator[float, None]:
+        """Give the length of each part of the speech, in seconds, when it comes."""
         try:
-            async with aclosing(self._speech.stream(job)) as parts:
+            async with aclosing(self.speech.stream(self.job(utterance))) as parts:
                 async for part in parts:
                     yield part.clip.seconds
         except SpeechError as error:
@@ -69,7 +74,7 @@ class Triton:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._speech.close()
+        await self.speech.close()
 
 
 class Gateway:
