@@ -67,7 +67,7 @@ class Engine:
         with self._changed:
             found = self._scheduler.named(cancel_id)
             for sequence in found:
-                sequence.cancelled = True
+                sequence.cancel()
             if not found:
                 self._early.remember(cancel_id)
             self._changed.notify()

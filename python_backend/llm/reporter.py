@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -26,7 +26,10 @@ TOKEN_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
 
 
 class MetricsReporter:
-    """A thread that copies the engine's counts to Triton once a second: each update is a message to the server.
+    """A thread that copies to Triton once a second what has changed.
+
+    Each update is a message that the server waits to see taken. Triton 2.51 kills a process that looks stuck when the
+    server stops; in the middle of such a message, it would then wait for ever. So an idle model sends none.
 
     Args:
         model: value of the metrics' label `model`.
@@ -47,6 +50,7 @@ class MetricsReporter:
         }
         self._first_token = self._histogram("first_token_seconds", "Arrival to first token", FIRST_TOKEN_BUCKETS)
         self._token = self._histogram("token_seconds", "Mean time between tokens of a request", TOKEN_BUCKETS)
+        self._sent: Counter[str] = Counter()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -77,13 +81,22 @@ class MetricsReporter:
     def _report(self) -> None:
         stats, measures = self._engine.stats(), self._engine.measures
         for name, gauge in self._gauges.items():
-            gauge.set(stats[name])
+            if self._changed(name, stats[name]):
+                gauge.set(stats[name])
         for name, counter in self._counters.items():
-            counter.increment(stats[name] - counter.value())
+            if grown := self._changed(name, stats[name]):
+                counter.increment(grown)
         for reason, counter in self._ended.items():
-            counter.increment(measures.ended[reason] - counter.value())
+            if grown := self._changed(reason, measures.ended[reason]):
+                counter.increment(grown)
         _observe(self._first_token, measures.first_token_seconds)
         _observe(self._token, measures.token_seconds)
+
+    def _changed(self, name: str, value: int) -> int:
+        """Return how much `value` differs from when it was last asked about."""
+        difference = value - self._sent[name]
+        self._sent[name] = value
+        return difference
 
 
 def _observe(histogram: Any, values: deque[float]) -> None:

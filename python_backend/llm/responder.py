@@ -36,7 +36,6 @@ class Channel:
         self,
         outbox: "queue.SimpleQueue[_Item | None]",
         sender: Any,
-        on_gone: Callable[[], None],
         collect: bool,
         error_output: bool,
         wanted: frozenset[str],
@@ -45,10 +44,23 @@ class Channel:
         self._collect = collect
         self._error_output = error_output
         self._tokens: list[int] = []
+        self._on_gone: Callable[[], None] | None = None
+        self._gone = False
         self.sender = sender
-        self.on_gone = on_gone
         self.wanted = wanted
         self.started = False  # a response has been sent
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        """Call `on_gone` when the caller has gone; at once if it went before. It may be called twice."""
+        self._on_gone = on_gone
+        if self._gone:
+            on_gone()
+
+    def leave(self) -> None:
+        """Note that the caller has gone."""
+        self._gone = True
+        if self._on_gone is not None:
+            self._on_gone()
 
     def emit(self, event: Event) -> None:
         """Send one event of the engine; the last one closes the channel."""
@@ -100,13 +112,11 @@ class Responder:
         self._thread = threading.Thread(target=self._run, name="responder", daemon=True)
         self._thread.start()
 
-    def open(self, request: Any, on_gone: Callable[[], None]) -> Channel:
-        """Return the channel of a Triton request; `on_gone` is called once when its caller has cancelled."""
+    def open(self, request: Any) -> Channel:
+        """Return the channel of a Triton request."""
         parameters = json.loads(request.parameters() or "{}")
         forms = (bool(parameters.get("collect")), bool(parameters.get("error_output")))
-        channel = Channel(
-            self._outbox, request.get_response_sender(), on_gone, *forms, wanted=serving.wanted_outputs(request)
-        )
+        channel = Channel(self._outbox, request.get_response_sender(), *forms, wanted=serving.wanted_outputs(request))
         self._live.add(channel)
         return channel
 
@@ -150,10 +160,10 @@ class Responder:
             channel.started = True
         except Exception:
             log.exception("a response could not be sent")
-            channel.on_gone()
+            channel.leave()
 
     def _poll(self) -> None:
         for channel in list(self._live):
             if channel.sender.is_cancelled():
                 self._live.discard(channel)
-                channel.on_gone()
+                channel.leave()

@@ -20,7 +20,7 @@ class Sequence:
         slot: its row of the cache while it runs.
         computed: prompt ids whose keys and values are in the cache.
         generated: ids so far, the stop included.
-        cancelled: set by any thread; the engine drops the sequence at its next step.
+        cancelled: the engine drops the sequence at its next step.
         done: the last event has been emitted.
     """
 
@@ -53,6 +53,10 @@ class Sequence:
     def position(self) -> int:
         """Where the latest generated id stands."""
         return len(self.generation.prompt.ids) + len(self.generated) - 1
+
+    def cancel(self) -> None:
+        """Give up; may be called from any thread."""
+        self.cancelled = True
 
     def recent(self, count: int) -> list[int]:
         """Return the last `count` ids of prompt and answer."""

@@ -1,6 +1,5 @@
 """The language model as a Triton model: requests in, streams of tokens out."""
 
-import functools
 import json
 import threading
 from dataclasses import fields, replace
@@ -19,7 +18,6 @@ from python_backend.llm.request import Event, Failed, Generation, SpeechRequest,
 from python_backend.llm.responder import Channel, Responder
 from python_backend.llm.runner import Runner
 from python_backend.llm.sampling import Sampling
-from python_backend.llm.sequence import Sequence
 from python_backend.llm.tokenizer import Tokenizer
 from python_backend.serving import Inputs
 
@@ -66,8 +64,7 @@ class LanguageModel:
 
     def enqueue(self, request: Any) -> None:
         """Take one Triton request; its answers leave later."""
-        held: list[Sequence] = []
-        channel = self._responder.open(request, functools.partial(_cancel_all, held))
+        channel = self._responder.open(request)
         try:
             inputs = Inputs(request)
             op = inputs.text("op")
@@ -76,7 +73,8 @@ class LanguageModel:
                 return
             generation = plan(parse(inputs), self._tokenizer, self._form, self._context)
             urgency = Urgency.of(json.loads(request.parameters() or "{}"))
-            held.append(self._engine.submit(replace(generation, urgency=urgency), channel.emit))
+            sequence = self._engine.submit(replace(generation, urgency=urgency), channel.emit)
+            channel.watch(sequence.cancel)
         except Exception as error:
             channel.fail(error)
 
@@ -138,8 +136,3 @@ def parse(inputs: Inputs) -> SpeechRequest:
         max_tokens=inputs.scalar("max_tokens", np.int32),
         cancel_id=inputs.text("cancel_id", "") or "",
     )
-
-
-def _cancel_all(sequences: list[Sequence]) -> None:
-    for sequence in sequences:
-        sequence.cancelled = True
