@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from gateway import errors, openapi
+from gateway import error_handlers, openapi
 from gateway.activity import Activity
 from gateway.auth import BearerAuth
 from gateway.backend import Backend
@@ -50,14 +50,14 @@ def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | No
     metrics, activity = Metrics(), Activity()
     app.include_router(operations.router(backend, metrics))
     transcription = TranscriptionService(recognizer, recordings, settings, metrics)
-    app.include_router(models.router([transcription.models]))
+    app.include_router(models.router(backend, [transcription.models]))
     app.include_router(recognition.router(transcription))
     app.include_router(transcriptions.router(transcription))
     app.include_router(voices.router(library, store, recordings))
     app.include_router(tags.router())
     app.include_router(speech.router(SpeechService(backend, library, recordings, settings, metrics, activity)))
     app.include_router(cache.router(backend, activity))
-    errors.install(app)
+    error_handlers.install(app)
     openapi.install(app)
     # The one added last sees a request first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)

@@ -131,6 +131,7 @@ class ModelCard(BaseModel):
     created: int
     owned_by: str
     description: str | None = Field(None, description="What its users should know.")
+    variants: list[str] | None = Field(None, description="Weights that `step_audio.model_variant` can name now.")
 
 
 class ModelList(BaseModel):

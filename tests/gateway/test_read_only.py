@@ -24,10 +24,20 @@ async def test_models_are_listed_and_described(http: httpx.AsyncClient) -> None:
     assert listed["object"] == "list"
     assert [card["id"] for card in listed["data"]][:2] == ["step-audio-editx", "tts-1"]
     for card in listed["data"]:
-        assert set(card) == {"id", "object", "created", "owned_by"}
+        fields = {"id", "object", "created", "owned_by"}
+        assert set(card) == (fields | {"variants"} if card["id"] == "step-audio-editx" else fields)
         assert (card["object"], type(card["created"])) == ("model", int)
         assert (await http.get(f"/v1/models/{card['id']}")).json() == card
     assert_error(await http.get("/v1/models/gpt-9"), 404, "model_not_found", "model")
+
+
+async def test_the_speech_model_lists_the_weights_that_are_loaded(
+    http: httpx.AsyncClient, backend: FakeBackend
+) -> None:
+    backend.loaded = ("base", "awq")
+    assert (await http.get("/v1/models/step-audio-editx")).json()["variants"] == ["base", "awq"]
+    backend.loaded = ()
+    assert (await http.get("/v1/models")).json()["data"][0]["variants"] == []
 
 
 async def test_voices_have_the_contracts_fields(http: httpx.AsyncClient) -> None:
