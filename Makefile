@@ -13,7 +13,7 @@ serve: models  ## Start Triton and the gateway on http://127.0.0.1:7860
 	exec $(BIN)/python -m server
 
 models: .venv/serve.installed  ## Export the demo checkpoint, unless real weights are in model_repository already
-	@if [ -e model_repository/llm_base/1/export.json ] && ! grep -qs step_audio_triton_demo model_repository/llm_base/1/config.json; \
+	@if ls model_repository/llm_*/1/export.json >/dev/null 2>&1 && ! grep -qs step_audio_triton_demo model_repository/llm_*/1/config.json; \
 	then echo "model_repository holds weights of your own: left as they are"; \
 	else [ -e $(CHECKPOINT)/complete ] || $(BIN)/python -m export demo --out $(CHECKPOINT); \
 	     $(BIN)/python -m export build --checkpoint $(CHECKPOINT); fi
@@ -53,4 +53,5 @@ bench: .venv/dev.installed  ## Each stage at the released sizes, side by side wi
 
 clean:  ## Remove what was built; keeps .venv
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf model_repository/*_bnb model_repository/*_bnb_* model_repository/*_awq model_repository/*_awq_*
 	find model_repository -mindepth 3 -maxdepth 3 -type f ! -name model.py ! -name .gitkeep -delete
