@@ -1,20 +1,12 @@
 """Every refusal and failure a caller can meet, and the one place that puts them into OpenAI's error envelope."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
-from starlette.routing import Match
 
 from client.errors import DeadlineExceeded, InvalidInput, ModelFailed, QueueFull, ServerUnavailable, SpeechError
-
-log = logging.getLogger(__name__)
 
 
 class ApiError(HTTPException):
@@ -26,8 +18,11 @@ class ApiError(HTTPException):
         retry_after: seconds after which trying again makes sense.
     """
 
-    status = 500
-    code: str | None = None
+    status: ClassVar[int] = 500
+    code: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, *, status: int, code: str | None = None):
+        cls.status, cls.code = status, code
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None):
         headers = {} if retry_after is None else {"retry-after": str(max(1, retry_after))}
@@ -36,148 +31,100 @@ class ApiError(HTTPException):
         self.param = param
 
 
-class InvalidValue(ApiError):
+class InvalidValue(ApiError, status=400, code="invalid_value"):
     """A field holds what it must not."""
 
-    status, code = 400, "invalid_value"
 
-
-class InvalidJson(ApiError):
+class InvalidJson(ApiError, status=400, code="invalid_json"):
     """The body is not JSON."""
 
-    status, code = 400, "invalid_json"
 
-
-class InvalidForm(ApiError):
+class InvalidForm(ApiError, status=400, code="invalid_form"):
     """The body is not a multipart form."""
 
-    status, code = 400, "invalid_form"
 
-
-class MissingParameter(ApiError):
+class MissingParameter(ApiError, status=400, code="missing_required_parameter"):
     """A field that this request needs is not there."""
 
-    status, code = 400, "missing_required_parameter"
 
-
-class InvalidVoice(ApiError):
+class InvalidVoice(ApiError, status=400, code="invalid_voice"):
     """No voice has this id."""
 
-    status, code = 400, "invalid_voice"
 
-
-class InvalidAudio(ApiError):
+class InvalidAudio(ApiError, status=400, code="invalid_audio"):
     """A clip cannot be decoded or used."""
 
-    status, code = 400, "invalid_audio"
 
-
-class AudioUrlError(ApiError):
+class AudioUrlError(ApiError, status=400, code="audio_url_error"):
     """A clip cannot be fetched from its URL."""
 
-    status, code = 400, "audio_url_error"
 
-
-class AudioTextRequired(ApiError):
+class AudioTextRequired(ApiError, status=400, code="audio_text_required"):
     """An edit needs the words of the clip."""
 
-    status, code = 400, "audio_text_required"
 
-
-class TranscriptionFailed(ApiError):
+class TranscriptionFailed(ApiError, status=400, code="audio_transcription_failed"):
     """No words were found in a clip whose words are needed."""
 
-    status, code = 400, "audio_transcription_failed"
 
-
-class Unsupported(ApiError):
+class Unsupported(ApiError, status=400, code="unsupported_operation"):
     """No model served here can do this."""
 
-    status, code = 400, "unsupported_operation"
 
-
-class PromptTextRequired(ApiError):
+class PromptTextRequired(ApiError, status=400, code="prompt_text_required"):
     """A clone needs the words of the reference clip."""
 
-    status, code = 400, "prompt_text_required"
 
-
-class VariantUnavailable(ApiError):
+class VariantUnavailable(ApiError, status=400, code="model_variant_unavailable"):
     """The named weights are not loaded."""
 
-    status, code = 400, "model_variant_unavailable"
 
-
-class MissingKey(ApiError):
+class MissingKey(ApiError, status=401):
     """Keys are configured and the request brings none."""
 
-    status = 401
 
-
-class InvalidKey(ApiError):
+class InvalidKey(ApiError, status=401, code="invalid_api_key"):
     """The request's key is not one of ours."""
 
-    status, code = 401, "invalid_api_key"
 
-
-class NotFound(ApiError):
+class NotFound(ApiError, status=404, code="not_found"):
     """Nothing lives at this path."""
 
-    status, code = 404, "not_found"
 
-
-class MethodNotAllowed(ApiError):
+class MethodNotAllowed(ApiError, status=405, code="method_not_allowed"):
     """The path exists, but not for this method."""
 
-    status, code = 405, "method_not_allowed"
 
-
-class ModelNotFound(ApiError):
+class ModelNotFound(ApiError, status=404, code="model_not_found"):
     """No model has this id."""
 
-    status, code = 404, "model_not_found"
 
-
-class PayloadTooLarge(ApiError):
+class PayloadTooLarge(ApiError, status=413, code="payload_too_large"):
     """The body is over the limit."""
 
-    status, code = 413, "payload_too_large"
 
-
-class UnsupportedMediaType(ApiError):
+class UnsupportedMediaType(ApiError, status=415, code="unsupported_media_type"):
     """The body's Content-Type is not the one this path takes."""
 
-    status, code = 415, "unsupported_media_type"
 
-
-class RateLimited(ApiError):
+class RateLimited(ApiError, status=429, code="rate_limit_exceeded"):
     """More is waiting than the system takes on."""
 
-    status, code = 429, "rate_limit_exceeded"
 
-
-class BackendFailed(ApiError):
+class BackendFailed(ApiError, status=500):
     """The model broke while it worked on the request."""
 
-    status = 500
 
-
-class CudaOutOfMemory(ApiError):
+class CudaOutOfMemory(ApiError, status=500, code="cuda_out_of_memory"):
     """The GPU's memory did not suffice."""
 
-    status, code = 500, "cuda_out_of_memory"
 
-
-class Unavailable(ApiError):
+class Unavailable(ApiError, status=503, code="service_unavailable"):
     """The models cannot be reached."""
 
-    status, code = 503, "service_unavailable"
 
-
-class TimedOut(ApiError):
+class TimedOut(ApiError, status=504, code="timeout"):
     """The deadline passed."""
-
-    status, code = 504, "timeout"
 
 
 def from_backend(error: SpeechError, params: Mapping[str, str]) -> ApiError:
@@ -205,6 +152,26 @@ def from_backend(error: SpeechError, params: Mapping[str, str]) -> ApiError:
             return CudaOutOfMemory(str(error))
         case _:
             return BackendFailed(f"the speech model failed: {error}")
+
+
+def from_neighbour(error: SpeechError, model: str, params: Mapping[str, str]) -> ApiError:
+    """Turn what a model beside speech said into what the caller understands.
+
+    Args:
+        error: the refusal or failure.
+        model: the Triton model that was asked.
+        params: the request field behind each tensor, where their names differ.
+    """
+    match error:
+        case ServerUnavailable():
+            return Unavailable(f"the model {model} is not loaded, or cannot be reached at the moment", retry_after=5)
+        case InvalidInput() if error.field:
+            param = params.get(error.field, error.field)
+            return InvalidValue(f"{param}: {error.problem}", param=param)
+        case ModelFailed():
+            return BackendFailed(f"the model {model} failed: {error}")
+        case _:
+            return from_backend(error, params)
 
 
 def from_validation(errors: Sequence[Any]) -> ApiError:
@@ -247,53 +214,3 @@ def response(error: HTTPException) -> JSONResponse:
 def _printable(text: str) -> str:
     """Return `text` fit for UTF-8: what a request quotes may hold half surrogate pairs."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error with the envelope."""
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return response(_ours(request, error))
-
-    @app.exception_handler(RequestValidationError)
-    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        findings = error.errors()
-        if any(finding["type"] == "json_invalid" for finding in findings):
-            return response(InvalidJson("the body is not valid JSON"))
-        sent = request.headers.get("content-type", "")
-        if isinstance(error.body, bytes):
-            return response(UnsupportedMediaType(f"Content-Type must be application/json, is {sent or 'missing'}"))
-        if isinstance(error.body, FormData) and not sent.startswith("multipart/form-data"):
-            return response(UnsupportedMediaType(f"Content-Type must be multipart/form-data, is {sent or 'missing'}"))
-        return response(from_validation(findings))
-
-
-def _methods(request: Request) -> list[str]:
-    """Return what may be asked of the request's path; the framework knows only its first route."""
-
-    def served(method: str) -> bool:
-        scope = dict(request.scope, method=method)
-        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-
-    return [method for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT") if served(method)]
-
-
-def _ours(request: Request, error: HTTPException) -> HTTPException:
-    """Give the framework's own refusals their code."""
-    if isinstance(error, ApiError):
-        return error
-    path = request.url.path
-    match error.status_code:
-        case HTTPStatus.NOT_FOUND:
-            return NotFound(f"nothing is served at {request.method} {path}")
-        case HTTPStatus.BAD_REQUEST if "json" in request.headers.get("content-type", ""):
-            return InvalidJson("the body is not valid JSON")
-        case HTTPStatus.BAD_REQUEST:
-            return InvalidForm(f"the body cannot be read: {error.detail}")
-        case HTTPStatus.METHOD_NOT_ALLOWED:
-            refusal = MethodNotAllowed(f"{request.method} is not served at {path}")
-            refusal.headers = {"allow": ", ".join(_methods(request))}
-            return refusal
-        case _:
-            return error
