@@ -1,7 +1,7 @@
 """Streaming on the demo checkpoint, measured against its bars: `python -m benchmarks.streaming` prints one table.
 
-Starts a server for the time of the measurement, with which it shares the cores. Weights are random, so `max_tokens` sets the
-length of what is said.
+Starts a server for the time of the measurement, with which it shares the cores. Weights are random, so the length of
+what is said comes from `max_tokens`.
 """
 
 import asyncio
@@ -148,8 +148,8 @@ async def _together(target: Triton, max_tokens: int, streams: int, factor: float
 async def _overhead(target: Target, server: Running, repository: Path, runs: int) -> Row:
     """Compare first audio over HTTP with that of the same classes in this process, in turn.
 
-    The utterance is short, because a language model that goes on while the first chunk is rendered would compete with it,
-    and more so in one process than in several.
+    The utterance is short, because a language model that goes on while the first chunk is rendered would compete with
+    it, and more so in one process than in several.
     """
     max_tokens = GROUP_TOKENS * FIRST_CHUNK_GROUPS
     voice = VoiceLibrary().find(VOICE)
