@@ -14,6 +14,9 @@ from pathlib import Path
 
 import tritonclient.grpc as grpcclient
 
+from server.process import ProcessInfo, processes
+from server.shared_memory import FOLDER
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,6 +56,19 @@ class Server:
 
     def triton(self) -> grpcclient.InferenceServerClient:
         return grpcclient.InferenceServerClient(self.grpc_url)
+
+    def family(self) -> list[ProcessInfo]:
+        """Return the launcher's tritonserver and everything below it."""
+        triton = [process for process in processes() if f"--http-port={self.http}" in process.arguments]
+        return [process for leader in triton for process in processes() if process.group == leader.pid]
+
+    def stub(self, model: str) -> int:
+        """Return the id of the process that runs a Python model."""
+        return next(process.pid for process in self.family() if f"{model}_0_0" in process.arguments)
+
+    def shared_memory(self) -> list[Path]:
+        """Return this server's files in /dev/shm."""
+        return list(FOLDER.glob(f"stepaudio_{self.process.pid}_*"))
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within: float = 20) -> float:
         """Signal the launcher and return the seconds until it was gone."""

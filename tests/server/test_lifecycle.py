@@ -43,21 +43,7 @@ def launch(repository):
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             assert server.stop() < 3, "the second signal does not wait for anything"
-            assert not ours_in_shared_memory(server)
-
-
-def family(server):
-    """Process ids of the launcher's tritonserver and everything below it."""
-    triton = [process for process in processes() if f"--http-port={server.http}" in process.arguments]
-    return [process for leader in triton for process in processes() if process.group == leader.pid]
-
-
-def stub(server, model):
-    return next(process.pid for process in family(server) if f"{model}_0_0" in process.arguments)
-
-
-def ours_in_shared_memory(server):
-    return list(FOLDER.glob(f"stepaudio_{server.process.pid}_*"))
+            assert not server.shared_memory()
 
 
 def wait_for(condition, within, what):
@@ -95,30 +81,30 @@ def call_aside(server, model):
 def test_it_stops_in_time_and_leaves_nothing(launch, how):
     server = launch()
     assert serves(server, "chain")
-    assert ours_in_shared_memory(server)
-    pids = [process.pid for process in family(server)]
+    assert server.shared_memory()
+    pids = [process.pid for process in server.family()]
     assert len(pids) == 5, "tritonserver and four model processes"
     assert server.stop(how) < 15
     assert server.process.returncode == 0
-    assert not ours_in_shared_memory(server)
+    assert not server.shared_memory()
     assert not {process.pid for process in processes()} & set(pids)
 
 
 def test_a_dead_stateless_model_is_replaced_without_a_restart(launch):
     server = launch()
-    triton = family(server)[0].pid
-    os.kill(stub(server, "echo"), signal.SIGKILL)
+    triton = server.family()[0].pid
+    os.kill(server.stub("echo"), signal.SIGKILL)
     wait_for(lambda: any("echo is back" in line for line in server.log), 10, "the reload")
     assert toy.infer(server.http_url, "echo", [1.0, 2.0])[1]["outputs"][0]["data"] == [1.0, 2.0]
     assert serves(server, "chain"), "the ensemble over it is back as well"
-    assert triton in {process.pid for process in family(server)}
+    assert triton in {process.pid for process in server.family()}
 
 
 def test_killing_an_engine_twice_fails_its_callers_at_once_and_service_returns(launch):
     server = launch()
     for _ in range(2):
         caller, outcome = call_aside(server, "llm_toy")
-        os.kill(stub(server, "llm_toy"), signal.SIGKILL)
+        os.kill(server.stub("llm_toy"), signal.SIGKILL)
         caller.join(5)
         assert not caller.is_alive(), "the caller hangs"
         assert isinstance(outcome[0], OSError)
@@ -129,7 +115,7 @@ def test_killing_an_engine_twice_fails_its_callers_at_once_and_service_returns(l
 def test_callers_of_a_stateless_model_that_dies_do_not_hang_either(launch, called, killed):
     server = launch()
     caller, outcome = call_aside(server, called)
-    os.kill(stub(server, killed), signal.SIGKILL)
+    os.kill(server.stub(killed), signal.SIGKILL)
     caller.join(10)
     assert outcome, "the caller hangs"
     wait_for(lambda: serves(server, called), 15, "service")
@@ -137,7 +123,7 @@ def test_callers_of_a_stateless_model_that_dies_do_not_hang_either(launch, calle
 
 def test_models_that_die_together_are_one_failure(launch):
     server = launch()
-    for pid in [stub(server, model) for model in ("echo", "hold", "llm_toy")]:
+    for pid in [server.stub(model) for model in ("echo", "hold", "llm_toy")]:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: any("serving again" in line for line in server.log), 15, "the restart")
     assert serves(server, "chain")
@@ -146,11 +132,11 @@ def test_models_that_die_together_are_one_failure(launch):
 
 def test_a_killed_tritonserver_comes_back(launch):
     server = launch()
-    os.kill(family(server)[0].pid, signal.SIGKILL)
+    os.kill(server.family()[0].pid, signal.SIGKILL)
     time.sleep(0.5)
     wait_for(lambda: serves(server, "echo"), 15, "service")
     assert server.stop() < 15
-    assert not ours_in_shared_memory(server)
+    assert not server.shared_memory()
 
 
 def test_a_model_unloaded_on_purpose_stays_unloaded(launch):
@@ -163,14 +149,14 @@ def test_a_model_unloaded_on_purpose_stays_unloaded(launch):
 
 def test_a_killed_launcher_takes_its_children_along_and_the_next_start_cleans_up(launch):
     server = launch()
-    pids = {process.pid for process in family(server)}
+    pids = {process.pid for process in server.family()}
     server.process.kill()
     server.process.wait()
     wait_for(lambda: not pids & {process.pid for process in processes()}, 10, "the end of all children")
-    prefix = ours_in_shared_memory(server)[0].name.removesuffix("lock")
+    prefix = server.shared_memory()[0].name.removesuffix("lock")
     (FOLDER / f"{prefix}region").write_bytes(bytes(2_000_000))
     following = launch()
-    assert not ours_in_shared_memory(server)
+    assert not server.shared_memory()
     assert any("removed 2 MB" in line for line in following.log)
 
 
@@ -194,11 +180,11 @@ def test_a_signal_during_start_up_ends_everything_at_once(tmp_path):
     server = servers.start(
         "--model-repository", str(tmp_path), "--no-gateway", ready_line="starting tritonserver", within=30
     )
-    wait_for(lambda: len(family(server)) == 2, 10, "the model process")
-    pids = {process.pid for process in family(server)}
+    wait_for(lambda: len(server.family()) == 2, 10, "the model process")
+    pids = {process.pid for process in server.family()}
     assert server.stop(signal.SIGINT) < 5
     assert not pids & {process.pid for process in processes()}
-    assert not ours_in_shared_memory(server)
+    assert not server.shared_memory()
 
 
 def test_a_model_that_fails_to_load_is_named_with_its_reason(tmp_path):
@@ -232,7 +218,7 @@ def test_failing_again_and_again_ends_with_a_plain_message(tmp_path):
     )
     server = servers.start("--model-repository", str(tmp_path), "--no-gateway", "--restarts", "2")
     (tmp_path / "fail").touch()
-    os.kill(family(server)[0].pid, signal.SIGKILL)
+    os.kill(server.family()[0].pid, signal.SIGKILL)
     assert server.process.wait(60) == 1
     assert any("given up after 2 restarts" in line and "fragile" in line for line in server.log[-20:]), server.log[-20:]
-    assert not ours_in_shared_memory(server)
+    assert not server.shared_memory()
