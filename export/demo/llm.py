@@ -35,8 +35,8 @@ DTYPES = {"demo": "float32", "released": "bfloat16"}
 def write_llm(directory: Path, sizes: Literal["demo", "released"], seed: int) -> None:
     """Write `config.json`, `model.safetensors`, `tokenizer.model` and `tokenizer_config.json` to `directory`.
 
-    At the `released` sizes, 6 GB, the vocabulary of texts alone stays small. The same seed gives the same files. The model
-    speaks varied tokens and all but never stops by itself: the token budget ends its speech.
+    The vocabulary of texts stays small at the `released` sizes too, 6 GB in all. The same seed gives the same files.
+    The model speaks varied tokens and all but never stops by itself: the token budget ends its speech.
     """
     directory.mkdir(parents=True, exist_ok=True)
     vocab_size = write_text_tokenizer(directory / "tokenizer.model")
