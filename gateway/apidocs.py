@@ -36,7 +36,7 @@ _RULES = """## Which recording, whose words
 A clip is taken from, in this order: the uploaded file, base64, the URL, the named voice. A clone without any of them
 uses the default voice; an edit needs a clip or a voice. A voice brings its own transcript, and a transcript sent beside
 it is ignored, because wrong words spoil the speech. A clip of one's own needs its words (`prompt_text`, `audio_text`),
-except for `denoise`, `vad` and a numeric speed.
+except for `denoise`, `vad` and a numeric speed; where a recogniser is loaded, words that are left out are recognised.
 
 Tags are matched liberally (`Fearful`, `act coy`); an unlisted one goes to the model as it is, with a warning header. A
 numeric speed (`0.8`, `0.8x`, `80%`) needs no model: the recording is stretched to exactly that rate at the same pitch.

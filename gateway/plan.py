@@ -13,7 +13,7 @@ from client.speech import (
     derived_seed,
 )
 from gateway.encoding import AudioFormat
-from gateway.errors import InvalidValue, MissingParameter, ModelNotFound
+from gateway.errors import AudioTextRequired, InvalidValue, MissingParameter, ModelNotFound, PromptTextRequired
 from gateway.models import OPENAI_ALIASES, OWNERS
 from gateway.schemas import SpeechRequest
 from gateway.source import Source, choose
@@ -27,6 +27,7 @@ class Plan:
     """A request that can be served.
 
     Attributes:
+        needs_words: whether the words of the clip are still to be found out.
         text: what is to be spoken, empty where the mode speaks the clip's own words.
         manner: emotion or style that an edit gives the speech of a clone.
         passes: how often the model runs; 0 where a change of tempo is all that was asked.
@@ -36,6 +37,7 @@ class Plan:
 
     request: SpeechRequest
     source: Source
+    needs_words: bool
     text: str
     edit_info: str
     manner: tuple[Mode, str] | None
@@ -43,6 +45,11 @@ class Plan:
     tempo: float
     audio_format: AudioFormat
     warnings: list[str]
+
+    def with_words(self, words: str) -> "Plan":
+        """Return the plan for a clip in which `words` were recognised."""
+        self.warnings.append("the words of the clip were not given and have been recognised")
+        return replace(self, source=replace(self.source, transcript=words), needs_words=False)
 
     def job(self, clip: Clip, variant: str) -> SpeechJob:
         """Return the model's first pass over `clip`."""
@@ -73,7 +80,9 @@ def manner_job(manner: tuple[Mode, str], cloned: SpeechJob, clip: Clip) -> Speec
     return replace(cloned, mode=mode, clip=clip, prompt_text=cloned.text, text="", edit_info=tag, sampling=sampling)
 
 
-def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, max_chars: int) -> Plan:
+def make_plan(
+    request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, max_chars: int, *, recognises: bool = False
+) -> Plan:
     """Check `request` and settle every choice it leaves open.
 
     Args:
@@ -81,6 +90,7 @@ def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary
         upload: a clip that came beside it.
         voices: those that a request may name.
         max_chars: longest text to speak.
+        recognises: whether the words of a clip can be found out, so that a request may leave them out.
 
     Raises:
         ApiError: it cannot be served; names the field.
@@ -91,8 +101,12 @@ def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary
     warnings: list[str] = []
     text = _text(request, max_chars) if options.mode in MODES_WITH_TEXT else ""
     edit_info, rate = _edit_info(request, warnings) if options.mode in MODES_WITH_EDIT_INFO else ("", None)
-    needs_transcript = options.mode not in MODES_WITHOUT_TRANSCRIPT and rate is None
-    source = choose(request, upload, voices, needs_transcript=needs_transcript)
+    needs_words = options.mode not in MODES_WITHOUT_TRANSCRIPT and rate is None
+    source = choose(request, upload, voices)
+    needs_words = needs_words and not source.transcript
+    if needs_words and not recognises:
+        param, refusal = source.transcript_param, PromptTextRequired if options.mode == "clone" else AudioTextRequired
+        raise refusal(f"{param}: the words spoken in the clip are needed", param=param)
     _check_words(source.transcript, source.transcript_param, max_chars)
     manner = named_manner(request.instructions or "") if options.mode == "clone" else None
     if manner:
@@ -103,6 +117,7 @@ def make_plan(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary
     return Plan(
         request=request,
         source=source,
+        needs_words=needs_words,
         text=text,
         edit_info=edit_info,
         manner=manner,

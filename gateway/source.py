@@ -2,12 +2,7 @@
 
 from dataclasses import dataclass
 
-from gateway.errors import (
-    AudioTextRequired,
-    InvalidVoice,
-    MissingParameter,
-    PromptTextRequired,
-)
+from gateway.errors import InvalidVoice, MissingParameter
 from gateway.schemas import SpeechRequest
 from gateway.voices import UnknownVoice, Voice, VoiceLibrary
 
@@ -35,14 +30,14 @@ class Source:
     transcript_param: str
 
 
-def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, *, needs_transcript: bool) -> Source:
+def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary) -> Source:
     """Pick the source: the uploaded file, else base64, else a URL, else a voice.
 
     A voice brings its own transcript, which wins over the request's: wrong words spoil a clone. Only a clone falls back
     to the default voice.
 
     Raises:
-        ApiError: there is no source, or its words are missing.
+        ApiError: there is no source.
     """
     try:
         voice = voices.find(request.voice)
@@ -70,8 +65,4 @@ def choose(request: SpeechRequest, upload: bytes | None, voices: VoiceLibrary, *
             f"step_audio.{side}_base64: {options.mode} needs a clip to edit, or a voice",
             param=f"step_audio.{side}_base64",
         )
-    transcript = (transcript or "").strip()
-    if needs_transcript and not transcript:
-        refusal = PromptTextRequired if options.mode == "clone" else AudioTextRequired
-        raise refusal(f"{transcript_param}: the words spoken in the clip are needed", param=transcript_param)
-    return Source(content, transcript, audio_param, transcript_param)
+    return Source(content, (transcript or "").strip(), audio_param, transcript_param)

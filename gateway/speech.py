@@ -38,6 +38,7 @@ from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
 from gateway.streaming import ByteStream
 from gateway.stretch import Tempo, stretch
+from gateway.transcription import TranscriptionService
 from gateway.voices import VoiceLibrary
 
 OUTPUT_RATE = 24_000
@@ -77,8 +78,10 @@ class SpeechService:
         settings: Settings,
         metrics: Metrics,
         activity: Activity,
+        transcription: TranscriptionService,
     ):
         self._backend = backend
+        self._transcription = transcription
         self._activity = activity
         self._voices = voices
         self._recordings = recordings
@@ -99,7 +102,7 @@ class SpeechService:
         Raises:
             ApiError: it is refused, or failed.
         """
-        plan = self._plan(request, upload)
+        plan = await self._plan(request, upload)
         started = time.perf_counter()
         async with self._taken_on(plan) as waited_ms:
             variant = await self._variant(plan)
@@ -122,7 +125,7 @@ class SpeechService:
         Raises:
             ApiError: it is refused, or failed before any audio; later failures end the stream with one.
         """
-        plan = self._plan(request, upload)
+        plan = await self._plan(request, upload)
         body = ByteStream()
         spoken = Spoken(plan, None, body)
         await body.start(self._stream(spoken, body))
@@ -148,9 +151,10 @@ class SpeechService:
         self._count(plan, spoken.result, playback.seconds, started, playback.first_at or started)
         self._metrics.stall(plan.request.options.mode, playback.stall)
 
-    def _plan(self, request: SpeechRequest, upload: bytes | None) -> Plan:
+    async def _plan(self, request: SpeechRequest, upload: bytes | None) -> Plan:
+        recognises = await self._transcription.automatic()
         with self._activity.failures_of(request.options.mode):
-            return make_plan(request, upload, self._voices, self._settings.max_input_chars)
+            return make_plan(request, upload, self._voices, self._settings.max_input_chars, recognises=recognises)
 
     @asynccontextmanager
     async def _taken_on(self, plan: Plan) -> AsyncIterator[float]:
@@ -173,6 +177,9 @@ class SpeechService:
         longest = self._settings.max_clip_seconds if cloned else self._settings.max_edit_seconds
         clip = await self._recordings.read(plan.source, longest)
         read_ms = {"read": (time.perf_counter() - started) * 1000}
+        if plan.needs_words:
+            plan = plan.with_words(await self._transcription.words_of(clip, plan.source.transcript_param))
+            read_ms["recognize"] = (time.perf_counter() - started) * 1000 - read_ms["read"]
         if variant is None:
             yield SpeechResult(await self._in_thread(resample, clip, OUTPUT_RATE), "stop", 0, 0, read_ms)
             return

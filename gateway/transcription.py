@@ -145,15 +145,17 @@ class TranscriptionService:
                     yield segment
         self._metrics.transcription(time.perf_counter() - started, clip.seconds)
 
-    async def words_of(self, clip: Clip, param: str) -> str | None:
-        """Return the words of a clip that came without them, `None` where no recogniser is there to say.
+    async def automatic(self) -> bool:
+        """Tell whether the words of clips that come without them are found out."""
+        return self._settings.auto_transcribe and await self.describe() is not None
+
+    async def words_of(self, clip: Clip, param: str) -> str:
+        """Return the words of a clip that came without them.
 
         Raises:
             TranscriptionFailed: nothing is said in it; names `param`.
             ApiError: the recogniser failed.
         """
-        if not self._settings.auto_transcribe or await self.describe() is None:
-            return None
         words = (await self.transcribe(clip, param=param)).text
         if not words:
             log.warning("Audio transcription failed: no words found in %.1f s", clip.seconds)

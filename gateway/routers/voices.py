@@ -1,5 +1,6 @@
 """The voices a request can name, and those that users bring."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from anyio import to_thread
@@ -12,6 +13,7 @@ from gateway.recordings import Recordings
 from gateway.routers.documented import errors
 from gateway.schemas import OpenAIVoice, OpenAIVoiceDeleted, VoiceCard, VoiceDeleted, VoiceName, VoiceNames
 from gateway.tags import control_token
+from gateway.transcription import TranscriptionService
 from gateway.voice_store import NewVoice, StoreFull, VoiceStore
 from gateway.voices import UnknownVoice, Voice, VoiceLibrary
 
@@ -24,11 +26,15 @@ Consent = Annotated[
     str, Form(min_length=1, max_length=1000, description="How the speaker agreed; kept with the voice.")
 ]
 Words = Annotated[str, Form(min_length=1, max_length=1000, description="The words spoken in the recording.")]
-OptionalWords = Annotated[str | None, Form(max_length=1000, description="Ours: the words spoken in the recording.")]
+OptionalWords = Annotated[
+    str | None, Form(max_length=1000, description="Ours: the words spoken in the recording; else they are recognised.")
+]
 Note = Annotated[str, Form(max_length=500, description="For people who choose a voice.")]
 
 
-def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> APIRouter:
+def router(
+    voices: VoiceLibrary, store: VoiceStore, recordings: Recordings, transcription: TranscriptionService
+) -> APIRouter:
     """Return the routes under `/v1/voices`, and OpenAI's under `/v1/audio/voices`."""
     routes = APIRouter(prefix="/v1", tags=["voices and tags"])
 
@@ -47,6 +53,8 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
         if len(data) > MAX_SAMPLE_BYTES:
             raise PayloadTooLarge(f"audio_sample: is larger than {MAX_SAMPLE_BYTES} bytes", param="audio_sample")
         clip = await recordings.decode(data, MAX_SAMPLE_SECONDS, "audio_sample")
+        if not new.prompt_text:
+            new = replace(new, prompt_text=await transcription.words_of(clip, "prompt_text"))
         try:
             return await to_thread.run_sync(store.add, new, clip)
         except StoreFull as error:
@@ -98,9 +106,9 @@ def router(voices: VoiceLibrary, store: VoiceStore, recordings: Recordings) -> A
         name: Name, audio_sample: Sample, consent: Consent, prompt_text: OptionalWords = None
     ) -> OpenAIVoice:
         """Bring a voice in OpenAI's form."""
-        if prompt_text is None:
+        if not prompt_text and not await transcription.automatic():
             raise PromptTextRequired("prompt_text: the words spoken in the recording are needed", param="prompt_text")
-        voice = await keep(NewVoice(name, prompt_text, consent), audio_sample)
+        voice = await keep(NewVoice(name, prompt_text or "", consent), audio_sample)
         return OpenAIVoice(id=voice.id, name=voice.name, created_at=voice.created_at)
 
     @routes.delete("/audio/voices/{voice}", responses=errors(404))

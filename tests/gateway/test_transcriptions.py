@@ -11,7 +11,7 @@ from client.errors import ModelFailed, QueueFull
 from gateway.app import create_app
 from gateway.settings import Settings
 from tests.gateway.fake_recognizer import HELLO, FakeRecognizer, segment
-from tests.gateway.helpers import assert_error, tone_wav
+from tests.gateway.helpers import SPEECH, assert_error, base64_wav, edit, tone_wav
 
 pytestmark = pytest.mark.anyio
 
@@ -311,3 +311,68 @@ def test_a_long_recording_is_resampled_on_the_way(tmp_path):
     assert (clip.sample_rate, len(clip.waveform)) == (16_000, 32_000)
     spectrum = np.abs(np.fft.rfft(clip.waveform[8_000:24_000]))
     assert int(spectrum.argmax()) == 220
+
+
+async def speak(http, backend, **body):
+    answer = await http.post(SPEECH, json=body)
+    return answer, backend.jobs[-1] if backend.jobs else None
+
+
+async def test_a_clone_without_words_has_them_recognised(http, backend, recognizer):
+    clip = {"prompt_audio_base64": base64_wav(seconds=2.0)}
+    answer, job = await speak(http, backend, input="Good day.", step_audio=clip)
+    assert answer.status_code == 200, answer.text
+    assert (job.prompt_text, job.text) == (TEXT, "Good day.")
+    assert len(recognizer.pieces) == 1
+    assert "have been recognised" in answer.headers["x-stepaudio-warning"]
+    assert "recognize;dur=" in answer.headers["server-timing"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_edit_without_words_has_them_recognised(http, backend, stream):
+    answer, job = await speak(http, backend, stream=stream, **edit("emotion", edit_info="happy"))
+    assert answer.status_code == 200, answer.text
+    assert job.prompt_text == TEXT
+
+
+@pytest.mark.parametrize("given", [edit("denoise"), edit("speed", edit_info="0.8x"), edit("vad", audio_text="x")])
+async def test_nothing_is_recognised_where_no_words_are_needed(http, backend, recognizer, given):
+    answer, _ = await speak(http, backend, **given)
+    assert answer.status_code == 200, answer.text
+    assert not recognizer.pieces
+
+
+async def test_given_words_are_believed(http, backend, recognizer):
+    answer, job = await speak(http, backend, **edit("emotion", edit_info="happy", audio_text="Quite so."))
+    assert (answer.status_code, job.prompt_text, recognizer.pieces) == (200, "Quite so.", [])
+
+
+async def test_a_clip_in_which_nothing_is_said_is_refused_and_logged(http, backend, recognizer, caplog):
+    recognizer.found = ()
+    answer, _ = await speak(http, backend, **edit("emotion", edit_info="happy"))
+    assert_error(answer, 400, "audio_transcription_failed", "step_audio.audio_text")
+    assert "Audio transcription failed" in caplog.text
+
+
+@pytest.mark.parametrize("why", ["switched off", "not loaded"])
+async def test_without_a_recogniser_words_are_required(backend, settings, recognizer, why):
+    recognizer.loaded = why != "not loaded"
+    settings = settings.model_copy(update={"auto_transcribe": why != "switched off"})
+    transport = httpx.ASGITransport(create_app(settings, backend, recognizer))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+        answer, _ = await speak(http, backend, **edit("emotion", edit_info="happy"))
+        assert_error(answer, 400, "audio_text_required", "step_audio.audio_text")
+        clip = {"prompt_audio_base64": base64_wav()}
+        answer, _ = await speak(http, backend, input="x", step_audio=clip)
+        assert_error(answer, 400, "prompt_text_required", "step_audio.prompt_text")
+    assert not recognizer.pieces
+
+
+async def test_openais_voices_need_no_words(http, recognizer):
+    sent = {"files": {"audio_sample": tone_wav(2.0)}, "data": {"name": "Ann", "consent": "she said yes"}}
+    answer = await http.post("/v1/audio/voices", **sent)
+    assert answer.status_code == 200, answer.text
+    voice = (await http.get(f"/v1/voices/{answer.json()['id']}")).json()
+    assert voice["prompt_text"] == TEXT
+    recognizer.loaded = False
+    assert_error(await http.post("/v1/audio/voices", **sent), 400, "prompt_text_required", "prompt_text")
