@@ -28,6 +28,7 @@ if os.path.exists("broken"):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/slow":
+            print("slow begins", flush=True)
             time.sleep(1.5)
         self.answer(b"ok")
 
@@ -98,9 +99,8 @@ def launch(place):
     yield start
     for server in started:
         if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            server.stop()
+            server.process.send_signal(signal.SIGINT)
+            server.stop(signal.SIGTERM)
 
 
 def gateway_pid(server):
@@ -162,7 +162,10 @@ def test_the_gateway_finishes_its_requests_before_triton_ends(launch):
 
     caller = threading.Thread(target=call)
     caller.start()
-    time.sleep(0.3)
+    deadline = time.monotonic() + 10
+    while not any("slow begins" in line for line in server.log):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert server.stop() < 15
     caller.join(1)
     assert answers == [b"ok"]

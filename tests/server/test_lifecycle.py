@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,9 +41,8 @@ def launch(repository):
     yield start
     for server in started:
         if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            assert server.stop() < 3, "the second signal does not wait for anything"
+            server.process.send_signal(signal.SIGINT)
+            assert server.stop(signal.SIGTERM) < 3, "the second signal does not wait for anything"
             assert not server.shared_memory()
 
 
@@ -64,6 +64,8 @@ def serves(server, model):
 def call_aside(server, model):
     """Send a request that takes a minute; return once the model has it, with the thread and where its outcome goes."""
     outcome = []
+    at_work = Path(server.process.args[server.process.args.index("--model-repository") + 1]) / toy.AT_WORK
+    at_work.unlink(missing_ok=True)
 
     def call():
         try:
@@ -73,7 +75,7 @@ def call_aside(server, model):
 
     caller = threading.Thread(target=call)
     caller.start()
-    time.sleep(1)
+    wait_for(at_work.exists, 10, "the request")
     return caller, outcome
 
 
@@ -133,7 +135,7 @@ def test_models_that_die_together_are_one_failure(launch):
 def test_a_killed_tritonserver_comes_back(launch):
     server = launch()
     os.kill(server.family()[0].pid, signal.SIGKILL)
-    time.sleep(0.5)
+    wait_for(lambda: any("restarting tritonserver" in line for line in server.log), 10, "the restart")
     wait_for(lambda: serves(server, "echo"), 15, "service")
     assert server.stop() < 15
     assert not server.shared_memory()
@@ -142,7 +144,7 @@ def test_a_killed_tritonserver_comes_back(launch):
 def test_a_model_unloaded_on_purpose_stays_unloaded(launch):
     server = launch()
     assert toy.post(f"http://{server.http_url}/v2/repository/models/llm_toy/unload", {})[0] == 200
-    time.sleep(2)
+    time.sleep(2)  # several looks at every model
     assert not any("restarting" in line or "died" in line for line in server.log)
     assert toy.infer(server.http_url, "echo", [1.0])[0] == 200
 

@@ -22,17 +22,21 @@ class TritonPythonModel:
         read = pb_utils.get_input_tensor_by_name
         return [pb_utils.InferenceResponse([pb_utils.Tensor("y", read(r, "x").as_numpy())]) for r in requests]
 """
-# Answers from a thread after x[0] seconds: the requests it holds die with it.
+# Answers from a thread after x[0] seconds: the requests it holds die with it. Beside its folder, `AT_WORK` appears.
+AT_WORK = "at-work"
 HOLD = """
 import time
+from pathlib import Path
 import numpy as np
 from python_backend.serving import UnaryWorkers
 
 class TritonPythonModel:
     def initialize(self, args):
+        self.at_work = Path(args["model_repository"]).parent / "at-work"
         self.workers = UnaryWorkers(self.answer, 4)
     def answer(self, inputs):
         x = inputs.array("x", np.float32, (None,))
+        self.at_work.touch()
         time.sleep(float(x[0]))
         return {"y": x}
     def execute(self, requests):
@@ -41,9 +45,20 @@ class TritonPythonModel:
         self.workers.close()
 """
 # Answers within the call after x[0] seconds: Triton notices its death by itself.
-COMPUTE = ECHO.replace(
-    "        return", "        __import__('time').sleep(float(read(requests[0], 'x').as_numpy()[0]))\n        return"
-)
+COMPUTE = """
+import time
+from pathlib import Path
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.at_work = Path(args["model_repository"]).parent / "at-work"
+    def execute(self, requests):
+        x = pb_utils.get_input_tensor_by_name(requests[0], "x").as_numpy()
+        self.at_work.touch()
+        time.sleep(float(x[0]))
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x)]) for _ in requests]
+"""
 SLOW_START = """
 import time
 
