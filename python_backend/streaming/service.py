@@ -11,6 +11,7 @@ import numpy as np
 
 from python_backend.errors import InvalidInput, Unavailable
 from python_backend.llm.cancellation import EarlyCancellations
+from python_backend.memory import give_back
 from python_backend.serving import Inputs
 from python_backend.spent import SpentCalls
 from python_backend.streaming.reply import Reply
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 VARIANT = re.compile(r"[a-z0-9_]{1,32}")
 CANCEL_POLL_SECONDS = 0.02
+IDLE_POLLS = 50  # with nothing to do: time to tidy up
 
 
 @dataclass(eq=False)
@@ -132,6 +134,7 @@ class SpeechStreams:
 
     def _watch(self) -> None:
         known: set[_Live] = set()
+        most_live = idle_polls = 0
         while not self._closing.wait(CANCEL_POLL_SECONDS):
             with self._lock:
                 live = set(self._live)
@@ -139,3 +142,8 @@ class SpeechStreams:
             for gone in (each for each in live - known if each.reply.is_gone()):
                 known.add(gone)
                 self._cancellers.submit(self._end, gone)
+            most_live = max(most_live, len(live))
+            idle_polls = 0 if live else idle_polls + 1
+            if most_live and idle_polls == IDLE_POLLS:
+                give_back()
+                most_live = 0

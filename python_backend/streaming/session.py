@@ -124,10 +124,12 @@ class Session:
         }
 
     def cancel(self) -> None:
-        """End the session at its next step, and the generation now."""
+        """End the session as soon as the call it waits for is answered: nothing is computed for it any more."""
         self._cancelled = True
         self._answers.put(Cancelled("the request was cancelled"))
         self._stop_speaking()
+        if self._flow_open:
+            self._stages.close(self._id)
 
     def close(self) -> None:
         """Free what the models hold for this session."""
@@ -174,7 +176,11 @@ class Session:
         return np.concatenate(found), bool(self._end)
 
     def _render(self, chunk: Chunk) -> Floats:
-        mel, milliseconds = self._stages.chunk(self._id, chunk)
+        try:
+            mel, milliseconds = self._stages.chunk(self._id, chunk)
+        except RequestError:
+            self._check()  # a cancellation closes the flow's stream under this call
+            raise
         self._flow_ms[1] += milliseconds
         self._flow_open = not chunk.last
         return self._vocoder.push(mel, chunk.last)

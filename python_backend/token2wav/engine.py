@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from python_backend.errors import RequestError, Unavailable
+from python_backend.memory import give_back
 from python_backend.token2wav.config import FlowConfig
 from python_backend.token2wav.streaming.chunks import Chunk
 from python_backend.token2wav.streaming.flow import FlowStream, StreamingFlow
@@ -124,6 +125,7 @@ class FlowEngine:
             self._changed.notify()
 
     def _run(self) -> None:
+        most_open = 0
         while True:
             with self._changed:
                 if not self._waiting:
@@ -134,6 +136,10 @@ class FlowEngine:
             if job is not None:
                 self._work(job)
             self._streams.close_idle()
+            most_open = max(most_open, len(self._streams))
+            if job is None and len(self._streams) < most_open:
+                give_back()
+                most_open = len(self._streams)
 
     def _work(self, job: _Job[Any]) -> None:
         try:
@@ -222,4 +228,10 @@ class FlowEngine:
 
 
 def _due(work: Work) -> float:
-    return time.monotonic() + (WHOLE_WAITS_SECONDS if isinstance(work, MelRequest) else 0.0)
+    match work:
+        case CloseStream():
+            return 0.0  # at once: what waits for the stream is then refused, not computed
+        case MelRequest():
+            return time.monotonic() + WHOLE_WAITS_SECONDS
+        case _:
+            return time.monotonic()

@@ -142,6 +142,23 @@ def test_streams_go_before_whole_utterances_but_not_for_ever(start, monkeypatch)
     assert ends == ["holds", "overdue", "early", "whole"]
 
 
+def test_closing_a_stream_spares_the_work_that_waits_for_it(start, monkeypatch):
+    running = start()
+    gate = Gate(running.streaming)
+    monkeypatch.setattr(running.streaming, "advance", gate)
+    for stream_id in ("holds", "closed"):
+        running.do(OpenStream(stream_id, VOICE))
+    holds = running.engine.submit(NextChunk("holds", Chunk(random_tokens(2), last=True)))
+    assert gate.reached.wait(WAIT)
+    waiting = running.engine.submit(NextChunk("closed", Chunk(random_tokens(2), last=True)))
+    running.engine.submit(CloseStream("closed"))
+    gate.open.set()
+    holds.result(WAIT)
+    with pytest.raises(NotFound, match="no stream 'closed'"):
+        waiting.result(WAIT)
+    assert gate.together == [1]
+
+
 def test_what_is_wrong_fails_alone(start):
     running, tokens = start(streams=2), random_tokens(7)
     running.do(OpenStream("a", VOICE))
