@@ -11,9 +11,8 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from training.corpus.build import RATE
-
-TOKEN_RATE = 16_000
+from python_backend.voice.clip import TOKEN_RATE
+from python_backend.voice.mel import MEL_RATE as RATE
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from export.demo.tokenizer import LINGUISTIC_CODES, MELS, STACK, STRIDE
 from export.linguistic_features import LinguisticFeatures
 from export.linguistic_tokenizer import LONGEST_SECONDS
 from export.sanm_encoder import SanmEncoder
+from python_backend.voice.clip import TOKEN_RATE
 from training import noise
-from training.dataset import TOKEN_RATE, Clip, Corpus, padded
+from training.dataset import Clip, Corpus, padded
 from training.kmeans import kmeans
 from training.loop import Schedule, train
 

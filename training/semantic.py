@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from export.demo.s3_tokenizer import CODES, S3Sizes, S3Tokenizer
 from export.features import WhisperLogMel
+from python_backend.voice.clip import TOKEN_RATE
+from python_backend.voice.mel import MEL_RATE as RATE
 from python_backend.voice.mel import log_mel
 from training import noise, pitch
-from training.corpus.build import RATE
-from training.dataset import TOKEN_RATE, Clip, Corpus, padded
+from training.dataset import Clip, Corpus, padded
 from training.loop import Schedule, train
 
 SIZES = S3Sizes(width=96, heads=4, blocks=2)

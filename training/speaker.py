@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from export.demo.campplus import EMBEDDING, CamPlus, CamPlusSizes
 from export.speaker_encoder import SpeakerFeatures
+from python_backend.voice.clip import TOKEN_RATE
 from training import noise
-from training.dataset import TOKEN_RATE, Corpus
+from training.dataset import Corpus
 from training.loop import Schedule, train
 
 SIZES = CamPlusSizes(head=8, width=32, growth=8, blocks=(3, 4, 3))

@@ -15,8 +15,8 @@ from rich.progress import track
 from export import linguistic_tokenizer, semantic_tokenizer, speaker_encoder
 from export.checkpoint import Checkpoint
 from python_backend.voice.encoder import VoiceEncoder
+from python_backend.voice.mel import MEL_RATE as RATE
 from training import noise
-from training.corpus.build import RATE
 from training.dataset import Corpus
 
 NETWORKS = {

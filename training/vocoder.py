@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from export.hift import Hift, HiftConfig
+from python_backend.voice.mel import MEL_RATE as RATE
 from python_backend.voice.mel import log_mel
 from training import pitch
-from training.corpus.build import RATE
 from training.dataset import Corpus
 from training.loop import Schedule, train
 
