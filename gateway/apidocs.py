@@ -43,6 +43,25 @@ numeric speed (`0.8`, `0.8x`, `80%`) needs no model: the recording is stretched 
 Text reaches the model untouched, so tags such as `[Laughter]` and `[Cantonese]` and pinyin such as `guo4` keep working.
 """
 
+_STREAMING = """## Streaming
+
+With `stream: true` audio leaves as it is made, in any format; `with_streaming_response` of the `openai` SDK reads it.
+With `stream_format: "sse"` it leaves as events, and their audio joined is the file:
+
+```
+data: {"type": "speech.audio.delta", "audio": "<base64>"}
+
+data: {"type": "speech.audio.done", "usage": {"input_tokens": 362, "output_tokens": 125, "total_tokens": 487}}
+```
+
+- A failure before the first audio is a plain error. A later one closes the connection without the end of the body, or
+  is the last event, `{"error": {...}}`.
+- Hanging up stops the work at once.
+- The length in a WAV header is 0xFFFFFFFF, since nobody knows it yet.
+- Of several passes the last one streams. Long texts come piece by piece, the next one being made while one is heard.
+- Codecs keep back a little of what came: MP3, AAC and FLAC up to 0.06 s, Opus 0.05 s; `speed` and a rate up to 0.1 s.
+"""
+
 
 def render() -> str:
     """Return the whole page."""
@@ -55,6 +74,7 @@ def render() -> str:
         _INTRODUCTION,
         _endpoints(document),
         _RULES,
+        _STREAMING,
         *bodies,
         _examples(document),
         _headers(),
