@@ -34,6 +34,8 @@ _CHANNEL = [
 ]
 _PROBE_SECONDS = 3.0
 _LOADED_KEPT_SECONDS = 5.0
+# When it was asked which models are loaded, and which are.
+_NOTHING_KNOWN: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
 # A stream that has begun and is silent for so long comes from a model that died.
 _SILENCE_SECONDS = 60.0
 
@@ -51,7 +53,7 @@ class TritonSpeech:
     def __init__(self, url: str = DEFAULT_URL):
         self.url = url
         self._connected: triton.InferenceServerClient | None = None
-        self._known: tuple[float, frozenset[str]] = (float("-inf"), frozenset())
+        self._known = _NOTHING_KNOWN
         self._cancels: set[asyncio.Task[None]] = set()
         self._voices = VoiceKeys()
 
@@ -91,6 +93,8 @@ class TritonSpeech:
             failure = translate(error)
             if isinstance(failure, DeadlineExceeded):
                 self._withdraw(job.variant, cancel_id)
+            if isinstance(failure, ServerUnavailable):
+                self._known = _NOTHING_KNOWN
             raise failure from None
         except asyncio.CancelledError:
             self._withdraw(job.variant, cancel_id)
