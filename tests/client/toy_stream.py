@@ -24,7 +24,9 @@ output [
   { name: "voice_ms" data_type: TYPE_FP32 dims: [ 4 ] },
   { name: "llm_ms" data_type: TYPE_FP32 dims: [ 2 ] },
   { name: "flow_ms" data_type: TYPE_FP32 dims: [ 2 ] },
-  { name: "vocoder_ms" data_type: TYPE_FP32 dims: [ 1 ] }
+  { name: "vocoder_ms" data_type: TYPE_FP32 dims: [ 1 ] },
+  { name: "kept_voice_key" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "cache_hit" data_type: TYPE_BOOL dims: [ 1 ] }
 ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
