@@ -5,6 +5,7 @@ import queue
 import random
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,31 +200,52 @@ def test_a_full_queue_is_refused_at_once_and_cancels_still_work(server, grpc):
     assert wait_idle(grpc)
 
 
-def test_two_hundred_at_once_with_random_cancellations_all_get_an_end(server, grpc):
-    chooser = random.Random(8)
+def crowd(server, grpc, chooser):
+    """Send 200 requests at once, cancel some, check that each ends as it should; return how many were answered."""
     answers = queue.SimpleQueue()
     clients = [server.triton() for _ in range(4)]
     doomed = set(chooser.sample(range(200), 60))
-    before = stats(grpc)
+    mark = chooser.random()
     for number in range(200):
-        request = {**CLONE, "seed": number, "max_tokens": 5 * chooser.randint(1, 20), "cancel_id": f"many-{number}"}
+        request = {**CLONE, "seed": number, "max_tokens": 5 * chooser.randint(1, 20), "cancel_id": f"{mark}-{number}"}
         clients[number % 4].async_infer(
             UNARY,
             tensors(grpcclient, request),
             callback=lambda result, error, number=number: answers.put((number, result, error)),
         )
         if number in doomed and chooser.random() < 0.5:
-            infer(grpc, op="cancel", cancel_id=f"many-{number}")
+            infer(grpc, op="cancel", cancel_id=f"{mark}-{number}")
     for number in doomed:
-        infer(grpc, op="cancel", cancel_id=f"many-{number}")
+        infer(grpc, op="cancel", cancel_id=f"{mark}-{number}")
     ends = {number: (result, error) for number, result, error in (answers.get(timeout=60) for _ in range(200))}
     for number, (_, error) in ends.items():
         if error is not None:
             cancelled = error.status() == "StatusCode.CANCELLED" and number in doomed
             refused = error.status() == "StatusCode.UNAVAILABLE" and error.message().startswith("queue full: ")
             assert cancelled or refused, error
-    assert sum(error is None for _, error in ends.values()) > 20
+    for client in clients:
+        client.close()
     assert wait_idle(grpc)
-    after = stats(grpc)
-    for name in ("slots", "running", "waiting", "kv_bytes"):
-        assert after[name] == before[name]
+    return sum(error is None for _, error in ends.values())
+
+
+def held(server, grpc):
+    """Return what the engine, its processes and /dev/shm hold: bytes, but for the slots and requests."""
+    engine = {name: value for name, value in stats(grpc).items() if name in ("slots", "running", "waiting", "kv_bytes")}
+    resident = sum(
+        int(Path(f"/proc/{server.stub(model)}/statm").read_text().split()[1]) * 4096 for model in ("llm_base", UNARY)
+    )
+    return engine, resident, sum(path.stat().st_size for path in server.shared_memory())
+
+
+def test_two_hundred_at_once_with_random_cancellations_all_get_an_end_and_leave_nothing(server, grpc):
+    chooser = random.Random(8)
+    crowd(server, grpc, chooser)  # touches every slot's memory and starts every thread once
+    engine, resident, shared = held(server, grpc)
+    for _ in range(2):
+        assert crowd(server, grpc, chooser) > 20
+    engine_after, resident_after, shared_after = held(server, grpc)
+    assert engine_after == engine
+    assert engine["running"] == engine["waiting"] == 0
+    assert resident_after - resident < 30e6
+    assert shared_after == shared
