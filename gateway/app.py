@@ -15,6 +15,7 @@ from gateway.fetch import Fetcher
 from gateway.headers import EXPOSED
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
+from gateway.rate_limit import RateLimit
 from gateway.recordings import Recordings
 from gateway.routers import cache, models, operations, recognition, speech, tags, transcriptions, voices
 from gateway.settings import OPENAI_VOICES, Settings
@@ -62,6 +63,8 @@ def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | No
     openapi.install(app)
     # The one added last sees a request first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    if settings.requests_per_minute:
+        app.add_middleware(RateLimit, per_minute=settings.requests_per_minute, by_key=bool(settings.api_keys))
     if settings.api_keys:
         app.add_middleware(BearerAuth, keys=settings.api_keys)
     app.add_middleware(

@@ -18,6 +18,9 @@ EXPOSED = (
     "openai-processing-ms",
     "openai-version",
     "Retry-After",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
 )
 
 _MAX_METADATA_BYTES = 8192

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         20.0, ge=1, le=60, description="Longer texts are spoken in pieces of about this length and joined."
     )
     pieces_at_once: int = Field(4, ge=1, description="Pieces of one text that are spoken at the same time.")
+    requests_per_minute: int = Field(
+        0, ge=0, description="Requests that each key, or without keys each address, may make in a minute; 0 is no limit."
+    )
     max_concurrent: int = Field(32, ge=1, description="Speech requests worked on at once; further ones wait.")
     max_waiting: int = Field(64, ge=0, description="Speech requests that may wait; further ones get 429.")
     request_timeout_seconds: float = Field(600.0, gt=0, description="A request not answered by then gets 504.")

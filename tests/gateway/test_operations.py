@@ -48,6 +48,22 @@ async def test_with_keys_only_their_holders_are_let_in() -> None:
         assert refused.headers["access-control-allow-origin"] == "*"
 
 
+async def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("gateway.auth.compare_digest", compare)
+    async with client_of(create_app(Settings(api_keys=("a", "b" * 500, "c")), FakeBackend())) as http:
+        for key in ("a", "c", "d" * 1000):
+            compared.clear()
+            await http.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+            assert len(compared) == 3, "the first that fits ends nothing"
+            assert {len(side) for pair in compared for side in pair} == {32}, "lengths tell nothing"
+
+
 async def test_liveness_is_apart_from_readiness(http: httpx.AsyncClient, backend: FakeBackend) -> None:
     backend.is_ready = False
     assert (await http.get("/healthz")).status_code == 503
