@@ -20,9 +20,14 @@ class SpentCalls:
         self._kept: deque[tuple[float, Any]] = deque()  # when, response iterator
 
     def keep(self, pieces: Any) -> None:
-        """Hold `pieces`, and let go of those held long enough."""
-        now = time.monotonic()
+        """Hold `pieces`."""
         with self._lock:
-            self._kept.append((now, pieces))
-            while self._kept[0][0] < now - KEPT_SECONDS:
+            self._kept.append((time.monotonic(), pieces))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of those held long enough."""
+        oldest = time.monotonic() - KEPT_SECONDS
+        with self._lock:
+            while self._kept and self._kept[0][0] < oldest:
                 self._kept.popleft()

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 VARIANT = re.compile(r"[a-z0-9_]{1,32}")
 CANCEL_POLL_SECONDS = 0.02
-IDLE_POLLS = 50  # with nothing to do: time to tidy up
+TIDY_SECONDS = 2.5  # without a stream; by then finished calls can be let go of
 
 
 @dataclass(eq=False)
@@ -144,6 +144,7 @@ class SpeechStreams:
                 self._cancellers.submit(self._end, gone)
             most_live = max(most_live, len(live))
             idle_polls = 0 if live else idle_polls + 1
-            if most_live and idle_polls == IDLE_POLLS:
+            if most_live and idle_polls * CANCEL_POLL_SECONDS > TIDY_SECONDS:
+                self._spent.let_go()
                 give_back()
                 most_live = 0
