@@ -9,6 +9,7 @@ _INPUTS = frozenset(
         "audio", "sample_rate", "mode", "text", "prompt_text", "edit_info", "intensity", "temperature", "top_k",
         "top_p", "repetition_aware", "grammar", "seed", "max_tokens", "steps", "guidance", "cancel_id", "variant",
         "language", "use_itn",
+        "messages", "stop", "dimensions", "pooling", "kind", "instruction", "op",
     )
 )  # fmt: skip
 # Triton puts these in front of a member's own words, in any number.

@@ -12,11 +12,11 @@ def main() -> None:
     from gateway import logs
     from gateway.app import create_app
     from gateway.settings import Settings
-    from gateway.triton_backend import triton_backend, triton_recognizer
+    from gateway.triton_backend import neighbours, triton_backend, triton_recognizer
 
     settings = Settings()
     logs.configure(as_json=settings.log_json)
-    app = create_app(settings, triton_backend(settings), triton_recognizer(settings))
+    app = create_app(settings, triton_backend(settings), triton_recognizer(settings), neighbours(settings))
     config = uvicorn.Config(app, access_log=False, log_config=None, timeout_graceful_shutdown=settings.drain_seconds)
     sockets = [_listen(settings.host, port) for port in dict.fromkeys((settings.port, *settings.ports))]
     uvicorn.Server(config).run(sockets=sockets)

@@ -10,14 +10,29 @@ from gateway import error_handlers, openapi
 from gateway.activity import Activity
 from gateway.auth import BearerAuth
 from gateway.backend import Backend
+from gateway.chat import ChatService
 from gateway.decoder import Decoder
+from gateway.embedding import EmbeddingService
 from gateway.fetch import Fetcher
 from gateway.headers import EXPOSED
 from gateway.metrics import Metrics
 from gateway.middleware import BodyLimit, RequestContext
+from gateway.neighbours import Neighbours
 from gateway.rate_limit import RateLimit
 from gateway.recordings import Recordings
-from gateway.routers import cache, models, operations, recognition, speech, tags, transcriptions, voices
+from gateway.routers import (
+    cache,
+    chat,
+    embeddings,
+    health,
+    models,
+    operations,
+    recognition,
+    speech,
+    tags,
+    transcriptions,
+    voices,
+)
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
 from gateway.transcription import Recognizer, TranscriptionService
@@ -25,7 +40,12 @@ from gateway.voice_store import VoiceStore
 from gateway.voices import VoiceLibrary
 
 
-def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    backend: Backend,
+    recognizer: Recognizer | None = None,
+    neighbours: Neighbours = Neighbours(),  # noqa: B008 - it cannot be changed
+) -> FastAPI:
     """Return the application; it closes what it is given when it ends."""
 
     @asynccontextmanager
@@ -35,6 +55,7 @@ def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | No
         await backend.close()
         if recognizer is not None:
             await recognizer.close()
+        await neighbours.close()
 
     app = FastAPI(
         title="step-audio-triton",
@@ -49,9 +70,13 @@ def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | No
     fetcher = Fetcher(settings.max_body_bytes, settings.url_timeout_seconds, settings.url_allow)
     recordings = Recordings(decoder, fetcher)
     metrics, activity = Metrics(), Activity()
+    chats = ChatService(neighbours.chat, settings.request_timeout_seconds, metrics)
+    embedding = EmbeddingService(neighbours.embedder, settings.request_timeout_seconds, metrics)
+    app.include_router(embeddings.own_port_router(embedding))  # first: on their port they stand for what follows
+    app.include_router(health.router(backend, chats))
     app.include_router(operations.router(backend, metrics))
     transcription = TranscriptionService(recognizer, recordings, settings, metrics)
-    app.include_router(models.router(backend, [transcription.models]))
+    app.include_router(models.router(backend, [transcription.models, chats.models, embedding.models]))
     app.include_router(recognition.router(transcription))
     app.include_router(transcriptions.router(transcription))
     app.include_router(voices.router(library, store, recordings, transcription))
@@ -59,6 +84,10 @@ def create_app(settings: Settings, backend: Backend, recognizer: Recognizer | No
     speaking = SpeechService(backend, library, recordings, settings, metrics, activity, transcription)
     app.include_router(speech.router(speaking))
     app.include_router(cache.router(backend, activity))
+    app.include_router(chat.openai_router(chats))
+    app.include_router(chat.short_router(chats))
+    app.include_router(embeddings.openai_router(embedding))
+    app.include_router(embeddings.qwen_router(embedding))
     error_handlers.install(app)
     openapi.install(app)
     # The one added last sees a request first.

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import ApiError, InvalidKey, MissingKey, response
 
-OPEN_PATHS = frozenset({"/healthz", "/livez", "/docs", "/redoc", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/health", "/livez", "/docs", "/redoc", "/openapi.json"})
 
 
 class BearerAuth:

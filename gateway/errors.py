@@ -177,7 +177,8 @@ def from_neighbour(error: SpeechError, model: str, params: Mapping[str, str]) ->
 def from_validation(errors: Sequence[Any]) -> ApiError:
     """Turn pydantic's findings into ours; the first one is reported."""
     first = errors[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query")]
+    source, *rest = first["loc"] or ("body",)
+    where = [str(part) for part in (rest if source in ("body", "query") else first["loc"])]
     param = ".".join(where) or None
     if first["type"] == "missing":
         return MissingParameter(f"{param or 'the body'}: is required", param=param)

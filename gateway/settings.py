@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.voices import BUILT_IN, DEFAULT_VOICE
@@ -63,12 +63,23 @@ class Settings(BaseSettings):
     )
     pieces_at_once: int = Field(4, ge=1, description="Pieces of one text that are spoken at the same time.")
     requests_per_minute: int = Field(
-        0, ge=0, description="Requests that each key, or without keys each address, may make in a minute; 0 is no limit."
+        0,
+        ge=0,
+        description="Requests that each key, or without keys each address, may make in a minute; 0 is no limit.",
     )
     max_concurrent: int = Field(32, ge=1, description="Speech requests worked on at once; further ones wait.")
     max_waiting: int = Field(64, ge=0, description="Speech requests that may wait; further ones get 429.")
     request_timeout_seconds: float = Field(600.0, gt=0, description="A request not answered by then gets 504.")
     drain_seconds: int = Field(30, ge=0, description="Time that requests under way get when the gateway is stopped.")
+    chat_upstream_url: str = Field(
+        "",
+        description="Base address of an OpenAI-compatible service that answers chats; empty for the model in Triton.",
+    )
+    chat_upstream_key: SecretStr = Field(SecretStr(""), description="Key for that service.")
+    chat_upstream_model: str = Field("", description="Model to ask it for; empty for the one each request names.")
+    chat_upstream_timeout_seconds: float = Field(
+        120.0, gt=0, description="Time for its answer to begin, and between parts of it."
+    )
     log_json: bool = Field(False, description="Write the log as one JSON object per line.")
 
     @field_validator("api_keys", "url_allow", "ports", mode="before")

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from client.speech import Clip, SpeechJob, SpeechResult
 from gateway.app import create_app
@@ -124,8 +126,14 @@ async def http(backend: FakeBackend, settings: Settings) -> AsyncIterator[httpx.
 @pytest.fixture
 def live(backend: FakeBackend, settings: Settings) -> Iterator[str]:
     """The same gateway behind a real socket; gives its URL."""
-    config = uvicorn.Config(create_app(settings, backend), port=0, log_config=None, access_log=False)
-    server = uvicorn.Server(config)
+    with serve(create_app(settings, backend)) as url:
+        yield url
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """Serve `app` on a free port and give its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

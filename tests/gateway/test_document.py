@@ -15,6 +15,7 @@ from gateway.settings import Settings
 from tests.gateway.conftest import FakeBackend
 from tests.gateway.fake_recognizer import FakeRecognizer
 from tests.gateway.helpers import SPEECH, tone_wav
+from tests.gateway.neighbours import FakeEmbedder, FakeTritonChat, fakes
 
 
 class Forgetful(list):
@@ -28,7 +29,8 @@ _FOLDER = tempfile.TemporaryDirectory()
 _SETTINGS = Settings(
     max_body_bytes=200_000, decode_processes=0, custom_voices_dir=Path(_FOLDER.name), max_custom_voices=5
 )
-_APP = create_app(_SETTINGS, FakeBackend(jobs=Forgetful()), FakeRecognizer())
+_NEIGHBOURS = fakes(FakeTritonChat(), FakeEmbedder())
+_APP = create_app(_SETTINGS, FakeBackend(jobs=Forgetful()), FakeRecognizer(), _NEIGHBOURS)
 _DOCUMENT = schemathesis.openapi.from_asgi("/openapi.json", _APP)
 
 

@@ -112,8 +112,8 @@ def write(out: Path, model: Any, tokenizer: Tokenizer) -> None:
     )
     model.half().save_pretrained(out)
     tokenizer.save(str(out / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PAD}
-    settings |= {"model_max_length": CONTEXT, "clean_up_tokenization_spaces": False}
+    settings: dict[str, str | int] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END, "pad_token": PAD}
+    settings["model_max_length"] = CONTEXT
     (out / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (out / "chat_template.jinja").write_text(TEMPLATE)
     (out / NOTE).write_text(DESCRIPTION + "\n")
