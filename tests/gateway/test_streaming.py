@@ -22,6 +22,7 @@ from tests.gateway.helpers import SPEECH, assert_error, base64_wav, edit
 TEXT = "First one. Second costs 3.50 dollars, truly! Is this the third?"
 PIECES = 3
 WHOLE = PIECES * SECONDS + 2 * 0.3
+LONG = 20.0  # seconds that no test waits for, however busy the machine
 
 
 @pytest.fixture
@@ -75,17 +76,17 @@ def first_chunk(live: str, **body: Any) -> tuple[float, bytes]:
 
 @pytest.mark.parametrize("name", ["wav", "mp3", "flac", "opus", "aac", "pcm"])
 def test_the_first_part_leaves_at_once_in_every_format(live: str, backend: FakeBackend, name: str) -> None:
-    backend.parts, backend.part_delay = 2, 2.0
+    backend.parts, backend.part_delay = 2, LONG
     seconds, chunk = first_chunk(live, response_format=name)
-    assert seconds < 1.0
+    assert seconds < LONG / 2
     # What is missing of the first part's 0.25 s is what the codec keeps back.
     assert SECONDS / 2 - decoded_seconds(chunk, name) < 0.11
 
 
 def test_events_leave_at_once_too(live: str, backend: FakeBackend) -> None:
-    backend.parts, backend.part_delay = 2, 2.0
+    backend.parts, backend.part_delay = 2, LONG
     seconds, chunk = first_chunk(live, response_format="pcm", stream_format="sse")
-    assert seconds < 1.0
+    assert seconds < LONG / 2
     (event,) = events(chunk.decode())
     assert len(base64.b64decode(event["audio"])) == SECONDS / 2 * 48_000
 
@@ -118,15 +119,24 @@ async def test_the_edit_that_follows_a_clone_streams(http: httpx.AsyncClient, ba
     assert [job.mode for job in backend.jobs] == ["clone", "emotion"]
 
 
-@pytest.mark.anyio
-async def test_the_next_piece_is_made_while_one_is_heard(
-    http: httpx.AsyncClient, backend: FakeBackend, settings: Settings
-) -> None:
+def test_the_next_piece_is_made_while_one_is_heard(live: str, backend: FakeBackend, settings: Settings) -> None:
     settings.pieces_at_once = 4
-    backend.delay, backend.part_delay = 0.1, 0.1
-    started = time.monotonic()
+    backend.parts, backend.part_delay = 2, LONG
+    with httpx.stream("POST", f"{live}{SPEECH}", json={"input": TEXT, "stream": True}) as answer:
+        sound = answer.iter_raw()
+        assert next(sound)
+        deadline = time.monotonic() + LONG / 2
+        while len(backend.jobs) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(backend.jobs) == 2, "and the one after that has to wait"
+
+
+@pytest.mark.anyio
+async def test_pieces_are_heard_in_order(http: httpx.AsyncClient, settings: Settings) -> None:
+    settings.pieces_at_once = 4
     answer = await http.post(SPEECH, json={"input": TEXT, "stream": True, "response_format": "pcm"})
-    assert time.monotonic() - started < PIECES * (0.1 + backend.parts * 0.1) - 0.2
     pitches = [abs(np.fft.rfft(sound)).argmax() * 2 for sound in sounds(answer.content)]
     assert pitches == [300, 600, 900]
 
@@ -155,8 +165,7 @@ def test_audio_arrives_while_later_pieces_are_made(live: str, backend: FakeBacke
         model="tts-1", voice="alloy", input=TEXT, response_format="pcm", extra_body={"stream": True}
     ) as answer:
         arrivals = [(time.monotonic() - started, len(chunk)) for chunk in answer.iter_bytes()]
-    assert arrivals[0][0] < 0.9
-    assert arrivals[-1][0] > 1.4
+    assert arrivals[-1][0] - arrivals[0][0] > 0.8
     assert sum(size for _, size in arrivals) == WHOLE * 48_000
 
 
@@ -187,14 +196,13 @@ def test_a_stream_that_breaks_is_not_ended_properly(live: str, backend: FakeBack
 
 
 def test_a_listener_that_leaves_between_parts_stops_the_model(live: str, backend: FakeBackend) -> None:
-    backend.parts, backend.part_delay = 2, 30.0
+    backend.parts, backend.part_delay = 2, LONG
     with httpx.stream("POST", f"{live}{SPEECH}", json={"input": "hi", "stream": True}) as answer:
         next(answer.iter_raw())
         left = time.monotonic()
     while not backend.cancelled:
-        assert time.monotonic() - left < 1.0
+        assert time.monotonic() - left < LONG / 2
         time.sleep(0.002)
-    assert time.monotonic() - left < 0.1
 
 
 class FailsLate(FakeBackend):
