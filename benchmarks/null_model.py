@@ -26,7 +26,7 @@ ANSWER = {{
     "voice_ms": np.ones(4, np.float32),
     "llm_ms": np.ones(2, np.float32),
     "flow_ms": np.ones(2, np.float32),
-    "voice_key": np.array([b"null"], dtype=object),
+    "kept_voice_key": np.array([b"null"], dtype=object),
     "cache_hit": np.array([True]),
 }}
 
