@@ -145,7 +145,10 @@ class TritonRecognizer:
         try:
             return await self._client.infer(MODEL, inputs, outputs=[triton.InferRequestedOutput(output)])
         except InferenceServerException as error:
-            raise translate(error) from None
+            failure = translate(error)
+            if isinstance(failure, ServerUnavailable):
+                self._known = (float("-inf"), None)
+            raise failure from None
 
 
 def _inputs(clip: Clip) -> list[triton.InferInput]:

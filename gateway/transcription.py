@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-from client.errors import SpeechError
+from client.errors import InvalidInput, SpeechError
 from client.recognition import MODEL, RATE, Description, Segment
 from client.speech import Clip
-from gateway.errors import TimedOut, TranscriptionFailed, Unavailable, from_backend
+from gateway.errors import ApiError, TimedOut, TranscriptionFailed, Unavailable, from_backend, from_neighbour
 from gateway.metrics import Metrics
 from gateway.models import RECOGNIZER_ALIASES
 from gateway.ordered import in_order
@@ -173,16 +173,22 @@ class TranscriptionService:
         except TimeoutError:
             raise TimedOut(f"the transcript was not ready within {seconds:g} s") from None
         except SpeechError as error:
-            raise from_backend(error, {"audio": param, "language": "language"}) from error
+            raise _refusal(error, param) from error
 
     async def _loaded(self) -> Recognizer:
         try:
             loaded = self._recognizer and await self._recognizer.describe()
         except SpeechError as error:
-            raise from_backend(error, {}) from error
+            raise _refusal(error, "") from error
         if not self._recognizer or not loaded:
             raise Unavailable(f"the model {MODEL} is not loaded", retry_after=30)
         return self._recognizer
+
+
+def _refusal(error: SpeechError, param: str) -> ApiError:
+    if isinstance(error, InvalidInput):
+        return from_backend(error, {"audio": param})
+    return from_neighbour(error, MODEL, {})
 
 
 async def _piece(recognizer: Recognizer, clip: Clip, offset: float, language: str) -> AsyncGenerator[Segment, None]:

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from client.errors import ModelFailed, QueueFull
+from client.errors import InvalidInput, ModelFailed, QueueFull, ServerUnavailable
 from gateway.app import create_app
 from gateway.settings import Settings
 from tests.gateway.fake_recognizer import HELLO, FakeRecognizer, segment
@@ -213,10 +213,14 @@ async def test_a_gateway_without_recogniser_says_so(backend, settings):
 async def test_failures_have_their_status(http, recognizer):
     recognizer.failure = QueueFull("queue full: 9 wait")
     assert_error(await transcribe(http), 429, "rate_limit_exceeded")
+    recognizer.failure = InvalidInput("audio", "must last at least 0.1 s, lasts 0.050 s")
+    assert "at least 0.1 s" in assert_error(await transcribe(http), 400, "invalid_audio", "file")
+    recognizer.failure = ServerUnavailable("Request for unknown model")
+    assert "speech_recognizer" in assert_error(await transcribe(http), 503, "service_unavailable")
     recognizer.failure = ModelFailed("broke")
     assert_error(await transcribe(http, stream="true"), 500, None)
     answer = await http.post("/asr/stream", files={"file": tone_wav()})
-    assert (answer.status_code, answer.json()) == (500, {"error": "the speech model failed: broke"})
+    assert (answer.status_code, answer.json()) == (500, {"error": "the model speech_recognizer failed: broke"})
 
 
 async def test_a_failure_after_the_first_words_ends_the_stream_with_it(http, recognizer):
@@ -224,7 +228,7 @@ async def test_a_failure_after_the_first_words_ends_the_stream_with_it(http, rec
     recognizer.delays = [0.0, 0.1]
     told = events(await transcribe(http, stream="true"))
     assert [event.get("type") for event in told] == ["transcript.text.delta"] * 2 + [None]
-    assert told[-1]["error"]["message"] == "the speech model failed: broke"
+    assert told[-1]["error"]["message"] == "the model speech_recognizer failed: broke"
     recognizer.pieces.clear()
     lines = (await http.post("/asr/stream", files={"file": tone_wav(2.5)})).text.splitlines()
     assert [list(json.loads(line)) for line in lines] == [["partial_text"], ["partial_text"], ["error"]]
