@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 from python_backend.errors import RequestError, Unavailable
 from python_backend.llm.cancellation import EarlyCancellations
@@ -29,6 +30,9 @@ class Engine:
         max_queue: requests that may wait for a slot; further ones are refused.
         prefill_chunk: prompt ids computed per turn, the longest pause a running stream sees.
         prefix_bytes: memory for prompt beginnings that come again.
+
+    Attributes:
+        on_broken: called on the engine's thread when it cannot go on, a lost device say, after everybody has been told.
     """
 
     def __init__(self, runner: Runner, max_queue: int = 64, prefill_chunk: int = 256, prefix_bytes: int = 0):
@@ -39,6 +43,7 @@ class Engine:
         self._early = EarlyCancellations()
         self._changed = threading.Condition()  # guards the scheduler and the early cancellations
         self._closing = False
+        self.on_broken: Callable[[], None] = lambda: None
         self.measures = Measures()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -98,15 +103,19 @@ class Engine:
         self._thread.join()
 
     def _run(self) -> None:
+        broken = False
         try:
             self._loop()
         except Exception:  # nobody may wait for an answer that cannot come
             log.exception("the engine has failed")
+            broken = True
         with self._changed:
             self._closing = True
             left = (*self._scheduler.running, *self._scheduler.waiting)
         for sequence in left:
             self._fail(sequence, Unavailable(STOPPED))
+        if broken:
+            self.on_broken()
 
     def _loop(self) -> None:
         scheduler = self._scheduler

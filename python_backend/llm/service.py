@@ -1,6 +1,8 @@
 """The language model as a Triton model: requests in, streams of tokens out."""
 
 import json
+import logging
+import os
 import threading
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +22,8 @@ from python_backend.llm.runner import Runner
 from python_backend.llm.sampling import Sampling
 from python_backend.llm.tokenizer import Tokenizer
 from python_backend.serving import Inputs
+
+log = logging.getLogger(__name__)
 
 
 class LanguageModel:
@@ -60,6 +64,7 @@ class LanguageModel:
         )
         self._responder = Responder()
         self._warm_up()
+        self._engine.on_broken = self._die
         self._reporter = MetricsReporter(self._engine, name)
 
     def enqueue(self, request: Any) -> None:
@@ -83,6 +88,12 @@ class LanguageModel:
         self._reporter.close()
         self._engine.close()
         self._responder.close()
+
+    def _die(self) -> None:
+        # Triton would go on showing this model as ready; the launcher notices a process that is gone, and starts anew.
+        self._responder.close()
+        log.error("the language model cannot go on: its process ends")
+        os._exit(1)
 
     def _operate(self, op: str, inputs: Inputs, channel: Channel) -> None:
         if op == "cancel":

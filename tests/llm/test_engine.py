@@ -232,6 +232,24 @@ def test_a_failing_step_fails_its_batch_and_the_engine_goes_on(make_engine, gene
     assert run(engine, generation()) == expected
 
 
+def test_a_lost_device_breaks_the_engine_rather_than_failing_every_request_to_come(
+    make_engine, generation, monkeypatch
+):
+    engine = make_engine()
+
+    def lost(*_):
+        raise RuntimeError("the device is lost")
+
+    for step in ("decode", "clear"):
+        monkeypatch.setattr(engine._runner, step, lost)
+    receiver, told = Receiver(), []
+    engine.on_broken = lambda: told.append(True)
+    engine.submit(generation(), receiver)
+    assert isinstance(receiver.end().error, RuntimeError)
+    engine._thread.join(10)
+    assert told == [True]
+
+
 def test_closing_answers_everybody(make_engine, generation):
     engine = make_engine(slots=1)
     receivers = [Receiver() for _ in range(3)]
@@ -254,8 +272,11 @@ def test_an_engine_that_breaks_leaves_nobody_waiting(make_engine, generation, mo
     def broken():
         raise RuntimeError("a bug")
 
+    told = []
+    engine.on_broken = lambda: told.append(all(isinstance(receiver.end().error, Unavailable) for receiver in receivers))
     monkeypatch.setattr(engine._scheduler, "release", broken)
-    assert all(isinstance(receiver.end().error, Unavailable) for receiver in receivers)
+    engine._thread.join(10)
+    assert told == [True], "everybody has an answer before the end"
     with pytest.raises(Unavailable, match="has stopped"):
         engine.submit(generation(), Receiver())
 
