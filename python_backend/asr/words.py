@@ -103,7 +103,7 @@ class TokenDecoder:
                 groups.append([])
             groups[-1].append((token, begin, end))
         starts = [_seconds(group[0][1]) for group in groups]
-        limits = [*starts[1:], _seconds(len(tokens))]
+        limits = [*starts, _seconds(len(tokens))][1:]
         words = [self._word(group, limit, log_probs) for group, limit in zip(groups, limits, strict=True)]
         return [word for word in words if word.text.strip()]
 

@@ -21,6 +21,11 @@ def test_repeats_are_one_and_blanks_nothing(vocabulary):
     assert texts(words) == [" you", " you", " want", " to"]
 
 
+def test_blanks_alone_are_no_words(vocabulary):
+    assert vocabulary.words("_", "_") == []
+    assert vocabulary.words() == []
+
+
 def test_pieces_join_to_words_and_punctuation_stays_with_them(vocabulary):
     words = vocabulary.words("▁get", "t", "_", "_", "i", "_", ".", "▁a", "我", "，", "们", "▁", "2", "a", "!")
     assert texts(words) == [" getti.", " a", "我，", "们", " 2a!"]
