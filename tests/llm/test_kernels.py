@@ -4,6 +4,8 @@ pip install triton   # 1 GB; torch for CUDA brings it along
 """
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from python_backend.llm import alibi, ops
 from python_backend.llm.attention import DecodeAttention, MaskedAttention
 from python_backend.llm.config import Step1Config
 from python_backend.llm.kv_cache import SlotCache
+from tests.llm.conftest import ROOT
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
@@ -100,3 +103,14 @@ def test_silu_mul_of_the_halves_of_one_tensor(dtype, atol, shape):
     joined = torch.randn(*shape[:-1], 2 * shape[-1]).to(dtype)
     expected = ops.silu_mul(*joined.chunk(2, -1))
     close(kernels.silu_mul(*joined.to(DEVICE).chunk(2, -1)), expected, atol)
+
+
+def test_they_compile_for_gpus_that_are_not_here():
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.llm.compile_kernels", "80", "90"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    made = [line.split() for line in done.stdout.splitlines()]
+    assert len(made) == 8
+    assert all(int(size) > 0 for _, _, size, _ in made)
+    assert all(int(shared) < 48 * 1024 for *_, shared in made), "more shared memory than every GPU grants"
