@@ -105,14 +105,14 @@ class Engine:
             emit: told what comes of it.
 
         Raises:
-            Unavailable: as many requests are under way or waiting as are accepted.
+            Unavailable: as many requests are under way or waiting as are accepted, or generation is starting anew.
         """
         with self._lock:
             if self._closing or len(self._live) >= self._most:
                 raise Unavailable(f"queue full: {len(self._live)} conversations are under way or waiting")
             self._live[name] = _Live(emit)
             greedy = sampling.temperature < COLDEST
-            self._manager.add_request(
+            accepted = self._manager.add_request(
                 prompt,
                 request_id=name,
                 max_new_tokens=min(max_tokens, self.context - len(prompt)),
@@ -122,6 +122,9 @@ class Engine:
                 top_p=1.0 if greedy else float(sampling.top_p),
                 top_k=1 if greedy else min(sampling.top_k or self._vocabulary, self._vocabulary),
             )
+            if accepted is None:
+                del self._live[name]
+                raise Unavailable("the chat model broke and is starting anew")
 
     def cancel(self, name: str) -> None:
         """Stop generating for `name` and forget it; an unknown name is fine."""
