@@ -1,16 +1,14 @@
 """Speech to text from Triton: what the gateway and other programs ask of model `speech_recognizer`."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import tritonclient.grpc.aio as triton
-from tritonclient.utils import InferenceServerException
+import tritonclient.grpc as triton
 
-from client.errors import ModelFailed, ServerUnavailable, translate
+from client.connection import ModelConnection
 from client.speech import Clip
 from client.tensors import text_tensor
 
@@ -19,14 +17,6 @@ RATE = 16_000
 """The rate that the recogniser works at: a clip at this rate is not resampled again."""
 PIECE_SECONDS = 30.0
 """Shorter clips are never cut."""
-_CHANNEL = [
-    ("grpc.max_send_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.max_receive_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
-_PROBE_SECONDS = 3.0
-_KEPT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +69,14 @@ class Description:
 
 
 class TritonRecognizer:
-    """Model `speech_recognizer` of one Triton, over gRPC. Belongs to the event loop that first uses it.
+    """Model `speech_recognizer` of one Triton, over gRPC.
 
     Args:
         url: host and port of Triton's gRPC end point.
     """
 
     def __init__(self, url: str):
-        self._url = url
-        self._connected: triton.InferenceServerClient | None = None
-        self._known: tuple[float, Description | None] = (float("-inf"), None)
+        self._model = ModelConnection(url, MODEL)
 
     async def describe(self) -> Description | None:
         """Return what the recogniser is, `None` where it is not loaded; the answer may be a few seconds old.
@@ -96,18 +84,8 @@ class TritonRecognizer:
         Raises:
             SpeechError: Triton does not answer.
         """
-        asked_at, known = self._known
-        if known is None or time.monotonic() - asked_at > _KEPT_SECONDS:
-            try:
-                ready = await self._client.is_model_ready(MODEL, client_timeout=_PROBE_SECONDS)
-            except InferenceServerException as error:
-                raise ServerUnavailable(f"no Triton answers at {self._url}") from error
-            known = None
-            if ready:
-                answer = await self._infer([text_tensor("op", "describe")], "description")
-                known = Description(**_json(answer, "description"))
-            self._known = (time.monotonic(), known)
-        return known
+        known = await self._model.describe()
+        return Description(**known) if known else None
 
     async def cuts(self, clip: Clip) -> Sequence[int]:
         """Return at which samples `clip` should be cut so that no part is longer than 30 s.
@@ -117,7 +95,7 @@ class TritonRecognizer:
         """
         if clip.seconds <= PIECE_SECONDS:
             return ()
-        answer = await self._infer([*_inputs(clip), text_tensor("op", "cuts")], "cuts")
+        answer = await self._model.infer([*_inputs(clip), text_tensor("op", "cuts")], ["cuts"])
         return [int(place) for place in answer.as_numpy("cuts")]
 
     async def recognize(self, clip: Clip, language: str = "auto") -> list[Segment]:
@@ -126,29 +104,12 @@ class TritonRecognizer:
         Raises:
             SpeechError: the request was refused or failed.
         """
-        answer = await self._infer([*_inputs(clip), text_tensor("language", language)], "segments")
-        return [_segment(**fields) for fields in _json(answer, "segments")]
+        answer = await self._model.infer([*_inputs(clip), text_tensor("language", language)], ["segments"])
+        return [_segment(**fields) for fields in json.loads(bytes(answer.as_numpy("segments")[0]))]
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._connected is not None:
-            await self._connected.close()
-            self._connected = None
-
-    @property
-    def _client(self) -> triton.InferenceServerClient:
-        if self._connected is None:
-            self._connected = triton.InferenceServerClient(self._url, channel_args=_CHANNEL)
-        return self._connected
-
-    async def _infer(self, inputs: list[triton.InferInput], output: str) -> triton.InferResult:
-        try:
-            return await self._client.infer(MODEL, inputs, outputs=[triton.InferRequestedOutput(output)])
-        except InferenceServerException as error:
-            failure = translate(error)
-            if isinstance(failure, ServerUnavailable):
-                self._known = (float("-inf"), None)
-            raise failure from None
+        await self._model.close()
 
 
 def _inputs(clip: Clip) -> list[triton.InferInput]:
@@ -157,13 +118,6 @@ def _inputs(clip: Clip) -> list[triton.InferInput]:
     sample_rate = triton.InferInput("sample_rate", [1], "INT32")
     sample_rate.set_data_from_numpy(np.array([clip.sample_rate], np.int32))
     return [audio, sample_rate]
-
-
-def _json(answer: triton.InferResult, output: str) -> Any:
-    content = answer.as_numpy(output)
-    if content is None:
-        raise ModelFailed(f"{MODEL} gave no {output}")
-    return json.loads(bytes(content[0]))
 
 
 def _segment(words: list[dict[str, Any]], events: list[str], tokens: list[int], **fields: Any) -> Segment:

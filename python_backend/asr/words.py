@@ -93,7 +93,7 @@ class TokenDecoder:
             Words in order; times count from the first frame.
         """
         begins = np.flatnonzero(np.diff(tokens, prepend=-1))
-        ends = np.append(begins[1:], len(tokens))
+        ends = np.append(begins, len(tokens))[1:]
         groups: list[list[tuple[int, int, int]]] = []
         for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
             token = int(tokens[begin])
