@@ -79,7 +79,7 @@ def fetch(
     hub: Annotated[Hub, typer.Option(help="Where to download from.")] = Hub.huggingface,
     awq: Annotated[bool, typer.Option("--awq", help="Also the language model in 4 bits.")] = False,
 ) -> None:
-    """Download the released checkpoints (about 9 GB) with progress; run again to resume."""
+    """Download the released checkpoints (about 10 GB) with progress; run again to resume."""
     from export.fetch import fetch as fetch_checkpoints
 
     fetch_checkpoints(out, hub.value, awq, console)
