@@ -51,6 +51,7 @@ class SpeechJob:
         text: what to say (`clone`), or the new text with its tags (`paralinguistic`).
         edit_info: emotion, style or speed tag.
         variant: which weights: `base`, `bnb` or `awq`.
+        steps, guidance: of the flow's solver; `None` leaves them to the model.
     """
 
     mode: Mode
@@ -61,6 +62,8 @@ class SpeechJob:
     intensity: float = 1.0
     sampling: Sampling = field(default_factory=Sampling)
     variant: str = "base"
+    steps: int | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

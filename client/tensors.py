@@ -45,6 +45,8 @@ def inputs_of(job: SpeechJob, voice_key: str | None = None) -> list[triton.Infer
         ("repetition_aware", "BOOL", np.bool_, sampling.repetition_aware),
         ("seed", "INT64", np.int64, sampling.seed),
         ("max_tokens", "INT32", np.int32, sampling.max_tokens),
+        ("steps", "INT32", np.int32, job.steps),
+        ("guidance", "FP32", np.float32, job.guidance),
     ]
     tensors += [
         _tensor(name, dtype, np.array([value], kind)) for name, dtype, kind, value in numbers if value is not None

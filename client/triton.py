@@ -14,7 +14,8 @@ import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, VoiceForgotten, translate
+from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, SpeechError, VoiceForgotten, translate
+from client.residency import Residency
 from client.speech import SpeechJob, SpeechResult
 from client.tensors import OUTPUTS, STREAM_OUTPUTS, inputs_of, requested, result_of, text_tensor
 from client.voice_keys import VoiceKeys
@@ -56,6 +57,7 @@ class TritonSpeech:
         self._known = _NOTHING_KNOWN
         self._cancels: set[asyncio.Task[None]] = set()
         self._voices = VoiceKeys()
+        self._residency = Residency(lambda: self._client)
 
     @property
     def _client(self) -> triton.InferenceServerClient:
@@ -168,7 +170,20 @@ class TritonSpeech:
         return stats
 
     async def variants(self) -> tuple[str, ...]:
-        """Return the variants that can serve now; the answer may be a few seconds old.
+        """Return the variants that can serve; models that were offloaded are loaded first.
+
+        Raises:
+            SpeechError: Triton does not answer, or cannot load them.
+        """
+        found = await self.resident()
+        if not found and await self._residency.is_offloaded():
+            await self._residency.resume()
+            self._known = _NOTHING_KNOWN
+            found = await self.resident()
+        return found
+
+    async def resident(self) -> tuple[str, ...]:
+        """Return the variants that are loaded now; the answer may be a few seconds old.
 
         Raises:
             ServerUnavailable: Triton does not answer.
@@ -177,11 +192,22 @@ class TritonSpeech:
         return tuple(name for name in VARIANTS if _model(name) in loaded)
 
     async def ready(self) -> bool:
-        """Tell whether any variant can serve."""
+        """Tell whether any variant can serve, perhaps after it has been loaded again."""
         try:
-            return bool(await self.variants())
-        except ServerUnavailable:
+            return bool(await self.resident()) or await self._residency.is_offloaded()
+        except SpeechError:
             return False
+
+    async def offload(self) -> None:
+        """Let the speech models leave the server's memory; the next request loads them again.
+
+        Raises:
+            SpeechError: Triton does not answer, or does not let go of them.
+        """
+        try:
+            await self._residency.offload()
+        finally:
+            self._known = _NOTHING_KNOWN
 
     async def close(self) -> None:
         """Deliver the withdrawals under way, then close the connection."""

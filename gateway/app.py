@@ -29,9 +29,11 @@ from gateway.routers import (
     operations,
     recognition,
     speech,
+    synthesize,
     tags,
     transcriptions,
     voices,
+    voxcpm,
 )
 from gateway.settings import OPENAI_VOICES, Settings
 from gateway.speech import SpeechService
@@ -83,6 +85,8 @@ def create_app(
     app.include_router(tags.router())
     speaking = SpeechService(backend, library, recordings, settings, metrics, activity, transcription)
     app.include_router(speech.router(speaking))
+    app.include_router(voxcpm.router(speaking, backend, library))
+    app.include_router(synthesize.router(speaking))
     app.include_router(cache.router(backend, activity))
     app.include_router(chat.openai_router(chats))
     app.include_router(chat.short_router(chats))

@@ -24,7 +24,15 @@ class Backend(Protocol):
         ...
 
     async def variants(self) -> Sequence[str]:
-        """Return which weights can serve now, of `base`, `bnb` and `awq`."""
+        """Return which weights can serve, of `base`, `bnb` and `awq`; offloaded ones are loaded first."""
+        ...
+
+    async def resident(self) -> Sequence[str]:
+        """Return which weights are loaded now."""
+        ...
+
+    async def offload(self) -> None:
+        """Let the models leave the memory until the next request."""
         ...
 
     async def ready(self) -> bool:

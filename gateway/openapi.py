@@ -71,10 +71,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for operation in operations.values():
             answers = operation["responses"]
-            answers.pop("422", None)  # every fault of a request is 400 here
+            if _is_frameworks(answers.get("422", {})):
+                del answers["422"]  # such a fault is 400 here
             if path not in OPEN_PATHS:
                 operation["security"] = [{}, {"bearer": []}]
                 answers.setdefault(
                     "401", {"description": "Unauthorized", "content": {"application/json": {"schema": refusal}}}
                 )
     return made
+
+
+def _is_frameworks(answer: dict[str, Any]) -> bool:
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    return bool(schema.get("$ref", "").endswith("/HTTPValidationError"))

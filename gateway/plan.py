@@ -70,6 +70,8 @@ class Plan:
                 max_tokens=options.max_tokens,
             ),
             variant=variant,
+            steps=options.steps,
+            guidance=options.guidance,
         )
 
 

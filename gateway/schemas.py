@@ -8,6 +8,7 @@ from client.speech import Mode
 from gateway.encoding import AudioFormat
 
 DEFAULT_MODEL = "step-audio-editx"
+SHORTEST_TOKENS, LONGEST_TOKENS = 5, 3000
 Variant = Literal["base", "bnb", "awq"]
 
 
@@ -92,7 +93,13 @@ class StepAudioOptions(WireModel):
         None, gt=0.0, le=1.0, description="Sample among this share of the probability; 1 is off."
     )
     repetition_aware: bool | None = Field(None, description="Forbid a token that just came twice in ten.")
-    max_tokens: int | None = Field(None, ge=5, le=3000, description="Bound on audio tokens; 5 make 0.12 s.")
+    max_tokens: int | None = Field(
+        None, ge=SHORTEST_TOKENS, le=LONGEST_TOKENS, description="Bound on audio tokens; 5 make 0.12 s."
+    )
+    steps: int | None = Field(None, ge=1, le=100, description="Steps of the flow's solver; the model's default is 10.")
+    guidance: float | None = Field(
+        None, ge=0.0, le=10.0, description="How far the flow leans towards the voice; the model's default is 0.7."
+    )
 
 
 class SpeechRequest(WireModel):

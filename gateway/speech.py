@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
@@ -25,6 +25,7 @@ from client.speech import (
 from gateway.activity import Activity
 from gateway.audio import resample
 from gateway.backend import Backend
+from gateway.chunked import Writer
 from gateway.encoding import StreamEncoder, encode
 from gateway.errors import InvalidValue, TimedOut, Unavailable, VariantUnavailable, from_backend
 from gateway.long_edits import Indivisible, divide
@@ -46,11 +47,12 @@ _STREAMED_AT_ONCE = 2  # the piece that is heard and the next one
 _NO_SOUND = Clip(np.zeros(0, np.float32), OUTPUT_RATE)
 
 T = TypeVar("T")
+Body = TypeVar("Body", bytes, ByteStream)
 LastPass = Callable[[SpeechJob], AsyncGenerator[SpeechResult, None]]
 
 
 @dataclass
-class Spoken:
+class Spoken(Generic[Body]):
     """An answer.
 
     Attributes:
@@ -62,7 +64,7 @@ class Spoken:
 
     plan: Plan
     variant: str | None
-    body: bytes | ByteStream
+    body: Body
     result: SpeechResult | None = None
     cache_hit: bool | None = None
 
@@ -92,12 +94,15 @@ class SpeechService:
         metrics.watch("active_requests", "Speech requests worked on.", lambda: self._permits.active)
         metrics.watch("waiting_requests", "Speech requests waiting for their turn.", lambda: self._permits.waiting)
 
-    async def speak(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
+    async def speak(
+        self, request: SpeechRequest, upload: bytes | None = None, rate: int = OUTPUT_RATE
+    ) -> Spoken[bytes]:
         """Serve one request with a whole file.
 
         Args:
             request: the JSON part.
             upload: a clip that came beside it, for the side its mode reads.
+            rate: Hz of the file.
 
         Raises:
             ApiError: it is refused, or failed.
@@ -110,17 +115,20 @@ class SpeechService:
             whole = np.concatenate([result.clip.waveform for result in results])
             result = replace(_with_wait(total(results), waited_ms), clip=Clip(whole, results[0].clip.sample_rate))
             generated = time.perf_counter()
-            body, clip = await self._in_thread(self._finish, plan, result.clip)
+            body, clip = await self._in_thread(self._finish, plan, result.clip, rate)
         result.stage_ms["write"] = (time.perf_counter() - generated) * 1000
         self._count(plan, result, clip.seconds, started, time.perf_counter())
         return Spoken(plan, variant, body, result, result.cache_hit)
 
-    async def stream(self, request: SpeechRequest, upload: bytes | None = None) -> Spoken:
+    async def stream(
+        self, request: SpeechRequest, upload: bytes | None = None, writer: Writer | None = None
+    ) -> Spoken[ByteStream]:
         """Serve one request with audio as it is made; returns when the first is there.
 
         Args:
             request: the JSON part.
             upload: a clip that came beside it, for the side its mode reads.
+            writer: turns speech into the body; by default into a file of the request's format.
 
         Raises:
             ApiError: it is refused, or failed before any audio; later failures end the stream with one.
@@ -128,25 +136,26 @@ class SpeechService:
         plan = await self._plan(request, upload)
         body = ByteStream()
         spoken = Spoken(plan, None, body)
-        await body.start(self._stream(spoken, body))
+        writer = writer or StreamEncoder(plan.audio_format, OUTPUT_RATE)
+        await body.start(self._stream(spoken, body, writer))
         return spoken
 
-    async def _stream(self, spoken: Spoken, body: ByteStream) -> None:
+    async def _stream(self, spoken: Spoken[ByteStream], body: ByteStream, writer: Writer) -> None:
         plan, playback = spoken.plan, Playback()
         results: list[SpeechResult] = []
         started = time.perf_counter()
         async with self._taken_on(plan) as waited_ms:
             spoken.variant = await self._variant(plan)
-            tempo, encoder = Tempo(plan.tempo, OUTPUT_RATE), StreamEncoder(plan.audio_format, OUTPUT_RATE)
+            tempo = Tempo(plan.tempo, OUTPUT_RATE)
             async with aclosing(self._results(plan, spoken.variant, streamed=True)) as parts:
                 async for result in parts:
                     if not results:
                         spoken.cache_hit = result.cache_hit
                     for second in _seconds(result.clip):
-                        body.put(await self._in_thread(lambda w: encoder.write(tempo.write(w)), second))
+                        body.put(await self._in_thread(lambda w: writer.write(tempo.write(w)), second))
                         playback.take(time.perf_counter(), len(second) / OUTPUT_RATE / plan.tempo)
                     results.append(replace(result, clip=_NO_SOUND))
-            body.put(await self._in_thread(lambda rest: encoder.write(rest) + encoder.close(), tempo.close()))
+            body.put(await self._in_thread(lambda rest: writer.write(rest) + writer.close(), tempo.close()))
         spoken.result = _with_wait(total(results), waited_ms)
         self._count(plan, spoken.result, playback.seconds, started, playback.first_at or started)
         self._metrics.stall(plan.request.options.mode, playback.stall)
@@ -249,7 +258,7 @@ class SpeechService:
         except SpeechError as error:
             raise from_backend(error, {}) from error
         if not loaded:
-            raise Unavailable("the speech models are still loading", retry_after=5)
+            raise Unavailable("no speech model is loaded (step_audio_editx_base, _bnb or _awq)", retry_after=5)
         wanted = plan.request.options.model_variant
         if wanted is None:
             return "bnb" if "bnb" in loaded else loaded[0]
@@ -266,9 +275,9 @@ class SpeechService:
         self._activity.say(f"{plan.request.options.mode} done: {seconds:.2f} s of speech in {spent:.2f} s{cached}")
         self._metrics.speech(plan.request.options.mode, spent, seconds, first - started, result.stage_ms)
 
-    def _finish(self, plan: Plan, clip: Clip) -> tuple[bytes, Clip]:
+    def _finish(self, plan: Plan, clip: Clip, rate: int) -> tuple[bytes, Clip]:
         speech = stretch(clip, plan.tempo)
-        return encode(speech, plan.audio_format), speech
+        return encode(resample(speech, rate), plan.audio_format), speech
 
 
 def _with_own_seed(job: SpeechJob, number: int) -> SpeechJob:

@@ -81,7 +81,7 @@ def parse_payload(text: str) -> SpeechRequest:
         raise from_validation(error.errors()) from None
 
 
-def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
+def _answer(spoken: Spoken[Any], echoed: dict[str, str]) -> Response:
     asked, warnings, result = spoken.plan.request, list(spoken.plan.warnings), spoken.result
     headers = {"X-StepAudio-Model": asked.model, "X-StepAudio-Sample-Rate": str(OUTPUT_RATE), **echoed}
     if spoken.variant:
@@ -102,7 +102,7 @@ def _answer(spoken: Spoken, echoed: dict[str, str]) -> Response:
     return LiveResponse(spoken.body, aiter(spoken.body), content_type, headers)
 
 
-async def _events(spoken: Spoken, body: ByteStream) -> AsyncIterator[str]:
+async def _events(spoken: Spoken[ByteStream], body: ByteStream) -> AsyncIterator[str]:
     try:
         async for chunk in body:
             for start in range(0, len(chunk), _EVENT_BYTES):

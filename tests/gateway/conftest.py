@@ -38,6 +38,7 @@ class FakeBackend:
     jobs: list[SpeechJob] = field(default_factory=list)
     cancelled: int = 0
     closed: bool = False
+    offloaded: bool = False
     known_voices: set[int] = field(default_factory=set)
 
     async def synthesize(self, job: SpeechJob) -> SpeechResult:
@@ -71,7 +72,16 @@ class FakeBackend:
         yield replace(whole, clip=Clip(np.zeros(0, np.float32), 24_000))
 
     async def variants(self) -> tuple[str, ...]:
+        self.offloaded = False
         return self.loaded
+
+    async def resident(self) -> tuple[str, ...]:
+        return () if self.offloaded else self.loaded
+
+    async def offload(self) -> None:
+        if self.failure:
+            raise self.failure
+        self.offloaded = True
 
     async def ready(self) -> bool:
         return self.is_ready
