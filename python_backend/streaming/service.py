@@ -49,6 +49,7 @@ class SpeechStreams:
         self._early = EarlyCancellations()
         self._lock = threading.Lock()
         self._live: set[_Live] = set()
+        self._variants: set[str] = set()  # known to be loaded: asking takes as long as another call
         self._closing = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self._watcher.start()
@@ -78,8 +79,7 @@ class SpeechStreams:
 
     def _open(self, inputs: Inputs, reply: Reply) -> None:
         variant = inputs.text("variant", "base") or ""
-        if not VARIANT.fullmatch(variant) or not is_loaded(llm_of(variant)):
-            raise InvalidInput("variant", f"{variant!r} is not loaded")
+        self._check_variant(variant)
         cancel_id = inputs.text("cancel_id", "") or ""
         stages = TritonStages(inputs, llm_of(variant), reply.parameters, self._spent)
         seed = inputs.scalar("seed", np.int64, 0)
@@ -93,6 +93,12 @@ class SpeechStreams:
         if cancelled:
             session.cancel()
         self._streams.submit(self._run, live)
+
+    def _check_variant(self, variant: str) -> None:
+        if variant not in self._variants:
+            if not VARIANT.fullmatch(variant) or not is_loaded(llm_of(variant)):
+                raise InvalidInput("variant", f"{variant!r} is not loaded")
+            self._variants.add(variant)
 
     def _run(self, live: _Live) -> None:
         try:

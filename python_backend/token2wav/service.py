@@ -1,6 +1,6 @@
 """The flow as a Triton model: tensors in, work for its engine, tensors out."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class FlowModel:
         config = FlowConfig.read(directory / "flow.json")
         runtime = open_runtime(directory, **{name: parameters[name] for name in ("runtime", "device", "dtype")})
         self._mel_channels = config.mel_channels
+        self._replies = ThreadPoolExecutor(1, thread_name_prefix="reply")
         self._engine = FlowEngine(
             TokenToMel(runtime, config),
             StreamingFlow(runtime.flow, config) if isinstance(runtime, TorchRuntime) else None,
@@ -64,18 +65,25 @@ class FlowModel:
             send(serving.error_response(error, coded))
             return
 
-        def done(answer: "Future[Mel]") -> None:
+        def reply(answer: "Future[Mel]") -> None:
             error = answer.exception()
             if error is not None:
                 send(serving.error_response(error, coded))
             else:
                 send(serving.response(_outputs(work, answer.result()), wanted))
 
+        def done(answer: "Future[Mel]") -> None:
+            if isinstance(work, MelRequest):
+                self._replies.submit(reply, answer)  # the noise of a minute takes a while, and streams wait
+            else:
+                reply(answer)
+
         self._engine.submit(work).add_done_callback(done)
 
     def close(self) -> None:
         """Finish what is under way."""
         self._engine.close()
+        self._replies.shutdown(wait=True)
 
     def _work(self, inputs: Inputs) -> Work:
         op = inputs.text("op")
