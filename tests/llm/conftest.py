@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from export.demo.llm import write_llm
-from python_backend.llm import weights
+from python_backend.llm import packing, weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.prompt import Prompt
 from python_backend.llm.request import Finished, Generation, Tokens, Urgency
@@ -27,6 +27,12 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def golden_model():
     return weights.load(GOLDEN, CPU, torch.float32)
+
+
+@pytest.fixture(scope="session", params=["as loaded", "packed"])
+def golden_forms(request, golden_model):
+    """The golden model, also in the form in which it is served."""
+    return golden_model if request.param == "as loaded" else packing.pack(weights.load(GOLDEN, CPU, torch.float32))
 
 
 @pytest.fixture(scope="session")

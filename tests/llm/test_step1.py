@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.plain_step1 import PlainDecoder
-from python_backend.llm import alibi, weights
+from python_backend.llm import alibi, prefix_cache, weights
 from python_backend.llm.attention import MaskedAttention
 from python_backend.llm.config import Step1Config
 from python_backend.llm.engine import Engine
 from python_backend.llm.kv_cache import SlotCache
+from python_backend.llm.prefix_cache import PrefixCache
 from python_backend.llm.prompt import Prompt
 from python_backend.llm.request import Generation
 from python_backend.llm.runner import Runner
@@ -38,25 +39,45 @@ def logits(model, ids, chunk, cache, slot):
 
 @pytest.mark.parametrize("length", [1, 7, 64, 300])
 @pytest.mark.parametrize("chunk", [300, 64, 5, 1])
-def test_logits_equal_the_reference_in_one_pass_and_through_the_cache(golden_model, arrays, length, chunk):
-    cache = SlotCache(golden_model.config, 3, 320, torch.float32, CPU)
-    found = logits(golden_model, arrays[f"ids_{length}"], chunk, cache, slot=1)
+def test_logits_equal_the_reference_in_one_pass_and_through_the_cache(golden_forms, arrays, length, chunk):
+    cache = SlotCache(golden_forms.config, 3, 320, torch.float32, CPU)
+    found = logits(golden_forms, arrays[f"ids_{length}"], chunk, cache, slot=1)
     expected = arrays[f"logits_{length}"]
     np.testing.assert_allclose(found[-len(expected) :], expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("repetition_aware", [False, True])
 @pytest.mark.parametrize("prefill_chunk", [7, 256])
-def test_greedy_continuation_equals_the_reference(golden_model, arrays, repetition_aware, prefill_chunk):
+def test_greedy_continuation_equals_the_reference_with_its_prefix_new_and_kept(
+    golden_forms, arrays, repetition_aware, prefill_chunk, deterministic, monkeypatch
+):
+    monkeypatch.setattr(prefix_cache, "SHORTEST", 8)  # the golden prompt has 24 ids
     expected = arrays["greedy_repetition_aware" if repetition_aware else "greedy_plain"].tolist()
-    engine = Engine(Runner(golden_model, 2, 128, None, 3), prefill_chunk=prefill_chunk)
-    receiver = Receiver()
+    ids = tuple(arrays["greedy_prompt"].tolist())
+    runner = Runner(golden_forms, 2, 128, None, 3, deterministic)
+    engine = Engine(runner, prefill_chunk=prefill_chunk, prefix_bytes=10**8)
     sampling = Sampling(temperature=0, repetition_aware=repetition_aware, grammar=False)
-    prompt = Prompt(tuple(arrays["greedy_prompt"].tolist()), 0)
-    engine.submit(Generation(prompt, sampling, len(expected), 3, None), receiver)
-    found = receiver.result()
+    for hits in (0, 1):
+        receiver = Receiver()
+        engine.submit(Generation(Prompt(ids, 16), sampling, len(expected), 3, None), receiver)
+        assert receiver.result() == expected
+        assert engine.stats()["prefix_hits"] == hits
     engine.close()
-    assert found == expected
+
+
+@pytest.mark.parametrize("length", [64, 300])
+def test_logits_after_a_kept_prefix_equal_the_reference(golden_forms, arrays, length):
+    runner = Runner(golden_forms, 3, 320, None, 3, deterministic=True)
+    prefixes = PrefixCache(runner.cache, 10**8)
+    ids = tuple(arrays[f"ids_{length}"].tolist())
+    runner.prefill(0, ids[:40], 0)
+    prefixes.store(ids[:40], 0)
+    assert prefixes.load(ids[:40], 2)
+    with torch.inference_mode():
+        found = [golden_forms.lm_head(runner.prefill(slot, ids[40:], 40))[0] for slot in (0, 2)]
+    assert torch.equal(*found)
+    np.testing.assert_allclose(found[1], arrays[f"logits_{length}"][-1], atol=1e-3, rtol=0)
 
 
 def test_rows_of_a_batch_do_not_see_one_another(golden_model, arrays):
