@@ -31,7 +31,7 @@ class TiledLinear(nn.Module):
 
 def linear(weight: torch.Tensor) -> nn.Module:
     """Return the layer y = x · Wᵀ, W [out, in], in the fastest form."""
-    if weight.device.type == "cpu" and weight.dtype is torch.bfloat16 and torch.backends.mkldnn.is_available():
+    if weight.device.type == "cpu" and weight.dtype is torch.bfloat16 and _has_tiles():
         return TiledLinear(weight)
     plain = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     plain.weight = nn.Parameter(weight, requires_grad=False)
@@ -48,6 +48,10 @@ def pack(model: Step1) -> Step1:
             module.gate_up_proj = _join(module, "gate_proj", "up_proj")
             module.down_proj = _packed(module.down_proj)
     return model
+
+
+def _has_tiles() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _packed(layer: nn.Module) -> nn.Module:

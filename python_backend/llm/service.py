@@ -54,7 +54,7 @@ class LanguageModel:
             self._tokenizer.audio_offset,
             self._tokenizer.eot,
             deterministic=parameters["deterministic"] == "true",
-            graphs=parameters.get("cuda_graphs", "true") == "true",
+            graphs=parameters["cuda_graphs"] == "true",
         )
         self._engine = Engine(
             runner,
