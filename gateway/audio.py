@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from client.speech import Clip
 
+OUTPUT_RATE = 24_000
 LOWEST_MODEL_RATE = 16_000
 HIGHEST_MODEL_RATE = 192_000
 _LOWEST_RATE, _HIGHEST_RATE = 4_000, 768_000

@@ -1,18 +1,18 @@
 """Edits of recordings too long for one pass: in parts, each with the words that are probably spoken in it.
 
-Nobody has marked when each word is spoken. The transcript is taken to be spoken evenly, pauses left out, which tells
-about when each of its sentences ends; docs/decisions/long-edits.md says what that is worth.
+Where the words are given, nobody has marked when each is spoken. They are taken to be spoken evenly, pauses left out,
+which tells about when each sentence ends; docs/decisions/long-edits.md says what that is worth.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from client.speech import MODES_WITHOUT_TRANSCRIPT, Clip, SpeechJob
 from gateway.cuts import apart, cut, equal_cuts, quietest, slack_seconds
-from gateway.pieces import Break, breaks
+from gateway.pieces import Break, breaks, pause_after, speaking_seconds
 
 _FRAME_SECONDS = 0.02
 _SOUNDING = 0.1  # of the level of the clip's loud frames; what is quieter is a pause
@@ -21,7 +21,15 @@ _PAUSE_WORTH = 10.0  # seconds that a cut may lie further off for each second th
 
 
 class Indivisible(ValueError):
-    """The words are too few for a share in each part."""
+    """The words are too few for a share in each part.
+
+    Attributes:
+        of_new_text: whether those of the new text are, else those of the transcript.
+    """
+
+    def __init__(self, *, of_new_text: bool):
+        super().__init__("has too few words for the length of the recording")
+        self.of_new_text = of_new_text
 
 
 def divide(job: SpeechJob, max_seconds: float) -> list[tuple[SpeechJob, float]]:
@@ -38,29 +46,51 @@ def divide(job: SpeechJob, max_seconds: float) -> list[tuple[SpeechJob, float]]:
     spoken_by = _clock(job.clip)
     slack = slack_seconds(max_seconds)
     reach, nearby = 2 / 3 * slack, 1 / 3 * slack
-
     ends = _chosen(breaks(job.prompt_text), targets, lambda end: spoken_by(end.share), reach)
+    if ends is None:
+        raise Indivisible(of_new_text=False)
     seconds = [float(np.clip(spoken_by(end.share), t - reach, t + reach)) for end, t in zip(ends, targets, strict=True)]
     clips = apart(job.clip, [quietest(job.clip, second, nearby) for second in seconds])
-    transcripts = _cut(job.prompt_text, ends)
-    if job.text:  # a version of the transcript with tags
-        length = job.clip.seconds
-        same = _chosen(breaks(job.text), [end.share * length for end in ends], lambda end: end.share * length, reach)
-        texts = _cut(job.text, same)
-    else:
-        texts = [""] * len(clips)
-    pauses = [*(end.pause for end in ends), 0.0]
+    texts = _shared_out(job.text, [end.share for end in ends], job.clip.seconds)
+    return _joined(job, clips, _cut(job.prompt_text, ends), texts, [end.pause for end in ends])
+
+
+def with_own_words(job: SpeechJob, clips: Sequence[Clip], words: Sequence[str]) -> list[tuple[SpeechJob, float]]:
+    """Return the edits that do `job` on its recording's parts `clips`, in which `words` are known to be spoken.
+
+    Raises:
+        Indivisible: the new text has no words for one of the parts.
+    """
+    ends = list(accumulate(map(speaking_seconds, words)))
+    texts = _shared_out(job.text, [end / ends[-1] for end in ends[:-1]], sum(clip.seconds for clip in clips))
+    return _joined(job, clips, words, texts, [pause_after(part) for part in words[:-1]])
+
+
+def _joined(
+    job: SpeechJob, clips: Sequence[Clip], transcripts: Sequence[str], texts: Sequence[str], pauses: Sequence[float]
+) -> list[tuple[SpeechJob, float]]:
     return [
         (replace(job, clip=clip, prompt_text=transcript, text=text), pause)
-        for clip, transcript, text, pause in zip(clips, transcripts, texts, pauses, strict=True)
+        for clip, transcript, text, pause in zip(clips, transcripts, texts, [*pauses, 0.0], strict=True)
     ]
+
+
+def _shared_out(text: str, shares: Sequence[float], seconds: float) -> list[str]:
+    """Return the new text, a version of the transcript with tags, cut where the transcript is cut at `shares`."""
+    if not text or not shares:
+        return [text] * (len(shares) + 1)
+    ends = _chosen(breaks(text), [share * seconds for share in shares], lambda end: end.share * seconds, reach=2.0)
+    if ends is None:
+        raise Indivisible(of_new_text=True)
+    return _cut(text, ends)
 
 
 def _chosen(
     found: Iterable[Break], targets: Iterable[float], time_of: Callable[[Break], float], reach: float
-) -> list[Break]:
-    """Return for each target, in seconds, the break that is nearest to it and best to rest at, in order."""
-    left, chosen = list(found), []
+) -> list[Break] | None:
+    """Return for each target, in seconds, the break that is nearest to it and best to rest at; `None` for too few."""
+    left: list[Break] = list(found)
+    chosen: list[Break] = []
     for target in targets:
 
         def cost(end: Break, target: float = target) -> tuple[bool, float]:
@@ -68,7 +98,7 @@ def _chosen(
             return off > reach, off - _PAUSE_WORTH * end.pause
 
         if not left:
-            raise Indivisible("has too few words for the length of the recording")
+            return None
         chosen.append(min(left, key=cost))
         left = [end for end in left if end.position > chosen[-1].position]
     return chosen

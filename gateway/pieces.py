@@ -49,7 +49,7 @@ def split(text: str, max_seconds: float) -> list[Piece]:
     dialect = _DIALECT.match(text)
     prefix = dialect[0].strip() if dialect else ""
     pieces = [part for part in _packed(text[len(dialect[0]) if dialect else 0 :], max_seconds) if part.strip()]
-    pauses = [*map(_pause_after, pieces[:-1]), 0.0]
+    pauses = [*map(pause_after, pieces[:-1]), 0.0]
     return [Piece(prefix + part.strip(), pause) for part, pause in zip(pieces, pauses, strict=True)]
 
 
@@ -125,7 +125,8 @@ def _by_force(text: str, max_seconds: float) -> Iterator[str]:
             start = end
 
 
-def _pause_after(part: str) -> float:
+def pause_after(part: str) -> float:
+    """Return the seconds that a speaker rests after `part`, by its last sign."""
     for boundary, seconds in _PAUSES:
         if any(found.end() == len(part) for found in boundary.finditer(part)):
             return seconds

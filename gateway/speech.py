@@ -1,9 +1,9 @@
-"""From a request to speech: plan, read the clip, run the model, set the tempo, encode."""
+"""From a request to an answer: plan it, take it on, have it made, set the tempo, encode, count."""
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -16,24 +16,19 @@ from client.errors import SpeechError
 from client.load.playback import Playback
 from client.speech import (
     Clip,
-    SpeechJob,
     SpeechResult,
-    before_last_pass,
-    derived_seed,
     total,
 )
 from gateway.activity import Activity
-from gateway.audio import resample
+from gateway.audio import OUTPUT_RATE, resample
 from gateway.backend import Backend
 from gateway.chunked import Writer
 from gateway.encoding import StreamEncoder, encode
-from gateway.errors import InvalidValue, TimedOut, Unavailable, VariantUnavailable, from_backend
-from gateway.long_edits import Indivisible, divide
+from gateway.errors import TimedOut, Unavailable, VariantUnavailable, from_backend
+from gateway.making import Maker
 from gateway.metrics import Metrics
-from gateway.ordered import in_order
 from gateway.permits import Permits
-from gateway.pieces import split, with_pause
-from gateway.plan import Plan, make_plan, manner_job
+from gateway.plan import Plan, make_plan
 from gateway.recordings import Recordings
 from gateway.schemas import SpeechRequest
 from gateway.settings import Settings
@@ -42,13 +37,10 @@ from gateway.stretch import Tempo, stretch
 from gateway.transcription import TranscriptionService
 from gateway.voices import VoiceLibrary
 
-OUTPUT_RATE = 24_000
-_STREAMED_AT_ONCE = 2  # the piece that is heard and the next one
 _NO_SOUND = Clip(np.zeros(0, np.float32), OUTPUT_RATE)
 
 T = TypeVar("T")
 Body = TypeVar("Body", bytes, ByteStream)
-LastPass = Callable[[SpeechJob], AsyncGenerator[SpeechResult, None]]
 
 
 @dataclass
@@ -86,7 +78,7 @@ class SpeechService:
         self._transcription = transcription
         self._activity = activity
         self._voices = voices
-        self._recordings = recordings
+        self._maker = Maker(backend, recordings, settings, transcription)
         self._settings = settings
         self._metrics = metrics
         self._workers = CapacityLimiter(os.cpu_count() or 1)
@@ -111,7 +103,7 @@ class SpeechService:
         started = time.perf_counter()
         async with self._taken_on(plan) as waited_ms:
             variant = await self._variant(plan)
-            results = [result async for result in self._results(plan, variant, streamed=False)]
+            results = [result async for result in self._maker.make(plan, variant, streamed=False)]
             whole = np.concatenate([result.clip.waveform for result in results])
             result = replace(_with_wait(total(results), waited_ms), clip=Clip(whole, results[0].clip.sample_rate))
             generated = time.perf_counter()
@@ -147,7 +139,7 @@ class SpeechService:
         async with self._taken_on(plan) as waited_ms:
             spoken.variant = await self._variant(plan)
             tempo = Tempo(plan.tempo, OUTPUT_RATE)
-            async with aclosing(self._results(plan, spoken.variant, streamed=True)) as parts:
+            async with aclosing(self._maker.make(plan, spoken.variant, streamed=True)) as parts:
                 async for result in parts:
                     if not results:
                         spoken.cache_hit = result.cache_hit
@@ -178,73 +170,6 @@ class SpeechService:
                     yield 1000 * (time.perf_counter() - asked)
             except TimeoutError:
                 raise TimedOut(f"the speech was not ready within {seconds:g} s") from None
-
-    async def _results(self, plan: Plan, variant: str | None, *, streamed: bool) -> AsyncGenerator[SpeechResult, None]:
-        """Give the speech in its parts, in order."""
-        started = time.perf_counter()
-        cloned = plan.request.options.mode == "clone"
-        longest = self._settings.max_clip_seconds if cloned else self._settings.max_edit_seconds
-        clip = await self._recordings.read(plan.source, longest)
-        read_ms = {"read": (time.perf_counter() - started) * 1000}
-        if plan.needs_words:
-            plan = plan.with_words(await self._transcription.words_of(clip, plan.source.transcript_param))
-            read_ms["recognize"] = (time.perf_counter() - started) * 1000 - read_ms["read"]
-        if variant is None:
-            yield SpeechResult(await self._in_thread(resample, clip, OUTPUT_RATE), "stop", 0, 0, read_ms)
-            return
-        try:
-            jobs = await self._in_thread(self._jobs, plan.job(clip, variant))
-        except Indivisible as error:
-            param = plan.source.transcript_param
-            raise InvalidValue(f"{param}: {error}", param=param) from None
-        if len(jobs) > 1 and not cloned and jobs[0][0].prompt_text:
-            plan.warnings.append(f"the recording is edited in {len(jobs)} parts; which words are in which is estimated")
-        last_pass = self._backend.stream if streamed else self._in_one_part
-        pieces = [self._piece(plan, job, pause, last_pass) for job, pause in jobs]
-        at_once = min(self._settings.pieces_at_once, _STREAMED_AT_ONCE if streamed else len(pieces))
-        try:
-            async with aclosing(in_order(pieces, at_once, staggered=streamed)) as results:
-                async for result in results:
-                    if result.finish_reason:
-                        result, read_ms = replace(result, stage_ms=read_ms | result.stage_ms), {}
-                    yield result
-        except SpeechError as error:
-            params = {"audio": plan.source.audio_param, "text": "input", "prompt_text": plan.source.transcript_param}
-            raise from_backend(error, params) from error
-
-    def _jobs(self, job: SpeechJob) -> list[tuple[SpeechJob, float]]:
-        """Return the jobs that a long text or recording is done in, each with the pause that follows, in seconds.
-
-        Each has a seed of its own.
-
-        Raises:
-            Indivisible: the recording is too long for its words.
-        """
-        if job.mode == "clone":
-            pieces = split(job.text, self._settings.piece_seconds)
-            jobs = [(replace(job, text=piece.text), piece.pause) for piece in pieces]
-        else:
-            jobs = divide(job, self._settings.edit_part_seconds)
-        return [(_with_own_seed(job, number), pause) for number, (job, pause) in enumerate(jobs)]
-
-    async def _piece(
-        self, plan: Plan, job: SpeechJob, pause: float, last_pass: LastPass
-    ) -> AsyncGenerator[SpeechResult, None]:
-        """Run one job: its passes, or the edit that gives a clone its manner; `last_pass` gives the speech."""
-        last, results = await before_last_pass(self._backend.synthesize, job, plan.passes)
-        if plan.manner:
-            results.append(await self._backend.synthesize(last))
-            last = manner_job(plan.manner, job, results[-1].clip)
-        async with aclosing(last_pass(last)) as parts:
-            async for part in parts:
-                if part.finish_reason:
-                    part = total([*results, part])
-                    yield replace(part, clip=with_pause(part.clip, pause))
-                else:
-                    yield part
-
-    async def _in_one_part(self, job: SpeechJob) -> AsyncGenerator[SpeechResult, None]:
-        yield await self._backend.synthesize(job)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         return await to_thread.run_sync(work, *arguments, limiter=self._workers)
@@ -278,12 +203,6 @@ class SpeechService:
     def _finish(self, plan: Plan, clip: Clip, rate: int) -> tuple[bytes, Clip]:
         speech = stretch(clip, plan.tempo)
         return encode(resample(speech, rate), plan.audio_format), speech
-
-
-def _with_own_seed(job: SpeechJob, number: int) -> SpeechJob:
-    if not number:
-        return job
-    return replace(job, sampling=replace(job.sampling, seed=derived_seed(job.sampling.seed or 0, number)))
 
 
 def _with_wait(result: SpeechResult, waited_ms: float) -> SpeechResult:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, File, Form, Request, Response, UploadFile
 from pydantic import ValidationError
 
+from gateway.audio import OUTPUT_RATE
 from gateway.disconnect import CallerGone, unless_gone
 from gateway.encoding import CODECS
 from gateway.errors import ApiError, InvalidJson, envelope, from_validation
@@ -15,7 +16,7 @@ from gateway.headers import field_value, metadata_headers, server_timing
 from gateway.openapi import SPEECH_EXAMPLES
 from gateway.routers.documented import errors
 from gateway.schemas import SpeechRequest
-from gateway.speech import OUTPUT_RATE, SpeechService, Spoken
+from gateway.speech import SpeechService, Spoken
 from gateway.streaming import ByteStream, LiveResponse
 
 _EVENT_BYTES = 16 * 1024

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.speech import Clip, Mode, SpeechJob
+from gateway.app import create_app
 from gateway.long_edits import Indivisible, divide
+from gateway.settings import Settings
 from tests.gateway.conftest import SECONDS, FakeBackend
+from tests.gateway.fake_recognizer import FakeRecognizer
 from tests.gateway.helpers import SPEECH, assert_error, wav_seconds
 
 RATE = 16_000
@@ -113,6 +116,26 @@ class TestThroughTheApi:
         pauses = 0.0 if mode in ("denoise", "vad") else 0.6
         assert wav_seconds(answer.content) == pytest.approx(3 * SECONDS + pauses)
         assert ("3 parts" in answer.headers.get("x-stepaudio-warning", "")) is bool(pauses)
+
+    async def test_words_that_are_not_given_are_heard_part_by_part(
+        self, backend: FakeBackend, settings: Settings
+    ) -> None:
+        recognizer = FakeRecognizer()
+        body = self.body("paralinguistic", "")
+        body["input"] = "Hello there. How are you? " * 2 + "[Laughter] Hello there. How are you?"
+        app = create_app(settings, backend, recognizer)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http:
+            answer = await http.post(SPEECH, json=body)
+        assert answer.status_code == 200, answer.text
+        assert [clip.seconds for clip in recognizer.pieces] == [job.clip.seconds for job in backend.jobs]
+        assert [job.prompt_text for job in backend.jobs] == ["Hello there. How are you?"] * 3
+        last = "[Laughter] Hello there. How are you?"
+        assert [job.text for job in backend.jobs] == ["Hello there. How are you?"] * 2 + [last]
+        assert wav_seconds(answer.content) == pytest.approx(3 * SECONDS + 0.6)
+
+    async def test_a_new_text_with_too_few_words_is_named(self, http: httpx.AsyncClient) -> None:
+        body = {**self.body("paralinguistic", " ".join(SENTENCES)), "input": "Well."}
+        assert_error(await http.post(SPEECH, json=body), 400, "invalid_value", "input")
 
     async def test_too_few_words_are_the_callers_fault(self, http: httpx.AsyncClient, backend: FakeBackend) -> None:
         answer = await http.post(SPEECH, json=self.body("emotion", "Well."))
