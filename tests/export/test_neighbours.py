@@ -3,8 +3,10 @@ import shutil
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from export import neighbours
+from export.__main__ import app
 from export.chat import DEFAULT_CHECKPOINT, DEFAULT_NAME, export
 from export.checkpoint import CheckpointError
 from python_backend.chat.description import Description
@@ -70,3 +72,13 @@ def test_a_default_that_cannot_be_had_is_left_out(tmp_path, monkeypatch, chat_on
     neighbours.export_defaults(tmp_path, CONSOLE)
     assert (tmp_path / "chat" / "1" / "config.json").exists()
     assert not (tmp_path / "text_embedder").exists()
+
+
+def test_the_command_exports_a_checkpoint_and_says_what_is_wrong_with_one(checkpoint, tmp_path):
+    command = ["neighbour", "chat", "--checkpoint", str(checkpoint), "--model-repository", str(tmp_path / "repository")]
+    assert CliRunner().invoke(app, [*command, "--name", "mine"]).exit_code == 0
+    assert Description.load(tmp_path / "repository" / "chat" / "1").model == "mine"
+    (checkpoint / "config.json").unlink()
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 1
+    assert "no config.json" in " ".join(refused.stdout.split())
