@@ -78,20 +78,15 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > self._limit:
-            await response(self._refusal())(scope, receive, send)
-            return
+        too_large = announced.isdigit() and int(announced) > self._limit
         received = 0
 
-        async def receive_counted() -> Message:
+        async def receive_counted() -> Message:  # raises to the route, which knows in what form its callers are refused
             nonlocal received
-            message = await receive()
+            message = {} if too_large else await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise self._refusal()
+            if too_large or received > self._limit:
+                raise PayloadTooLarge(f"the body is larger than {self._limit} bytes")
             return message
 
         await self._app(scope, receive_counted, send)
-
-    def _refusal(self) -> PayloadTooLarge:
-        return PayloadTooLarge(f"the body is larger than {self._limit} bytes")

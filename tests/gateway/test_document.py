@@ -27,7 +27,7 @@ class Forgetful(list):
 
 _FOLDER = tempfile.TemporaryDirectory()
 _SETTINGS = Settings(
-    max_body_bytes=200_000, decode_processes=0, custom_voices_dir=Path(_FOLDER.name), max_custom_voices=5
+    max_body_bytes=2_000_000, decode_processes=0, custom_voices_dir=Path(_FOLDER.name), max_custom_voices=5
 )
 _NEIGHBOURS = fakes(FakeTritonChat(), FakeEmbedder())
 _APP = create_app(_SETTINGS, FakeBackend(jobs=Forgetful()), FakeRecognizer(), _NEIGHBOURS)
