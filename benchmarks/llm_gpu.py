@@ -49,7 +49,7 @@ def random_model(config: Step1Config, device: torch.device) -> Step1:
             made = made.fill_(1) if value.dim() == 1 else made.normal_(0, value.shape[-1] ** -0.5)
             setattr(module, name, nn.Parameter(made, requires_grad=False))
     model.slope = Step1.slopes(config).to(device)
-    return packing.pack(model.eval())
+    return packing.pack(model.eval(), fuse=device.type == "cuda")
 
 
 def seconds(call: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -118,7 +118,7 @@ def main(
     bandwidth = copy_bandwidth(copied, on)
     model = random_model(config, on)
     started = time.perf_counter()
-    runner = Runner(model, max(BATCHES), CONTEXT, offset, STOP)
+    runner = Runner(model, max(BATCHES), CONTEXT, offset, STOP, graphs=on.type == "cuda")
     card = torch.cuda.get_device_name(on) if on.type == "cuda" else "CPU"
     console.print(
         f"{card}, torch {torch.__version__}: Step1 {size}, {weight_bytes(config) / 1e9:.2f} GB of weights read per "

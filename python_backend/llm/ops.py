@@ -1,4 +1,7 @@
-"""The network's element-wise parts: torch's operators on a CPU, one kernel each on a GPU, where every launch counts."""
+"""The network's element-wise parts: torch's operators on a CPU, one kernel each on a GPU, where every launch counts.
+
+The kernels have no gradient, so training takes torch's operators everywhere.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +17,7 @@ def add_rms_norm(
         update: of the same shape; None adds nothing.
         weight: [hidden].
     """
-    if x.is_cuda:
+    if x.is_cuda and not torch.is_grad_enabled():
         from python_backend.llm import kernels
 
         return kernels.add_rms_norm(x, update, weight, eps)
@@ -25,7 +28,7 @@ def add_rms_norm(
 
 def silu_mul(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Return silu(gate) · up, both [..., size] with dense last dimensions."""
-    if gate.is_cuda:
+    if gate.is_cuda and not torch.is_grad_enabled():
         from python_backend.llm import kernels
 
         return kernels.silu_mul(gate, up)

@@ -1,4 +1,4 @@
-"""Weights laid out as the machine reads them fastest, once, after loading.
+"""The network in the form the machine computes fastest, made once, after loading.
 
 Projections of the same input become one product. In bfloat16 on a CPU, torch's own product brings the weights into
 the order of the matrix unit's tiles at every call; oneDNN keeps them in it, with the same result.
@@ -7,7 +7,7 @@ the order of the matrix unit's tiles at every call; oneDNN keeps them in it, wit
 import torch
 from torch import nn
 
-from python_backend.llm.step1 import MLP, Attention, Step1
+from python_backend.llm.step1 import MLP, Attention, RMSNorm, Step1
 
 _TYPICAL_ROWS = 16  # oneDNN chooses the tiles for this many; measured good from 1 to 256
 
@@ -38,8 +38,14 @@ def linear(weight: torch.Tensor) -> nn.Module:
     return plain
 
 
-def pack(model: Step1) -> Step1:
-    """Replace the plain linear layers of every block, in place; layers of other classes (quantised ones) stay."""
+def pack(model: Step1, fuse: bool = False) -> Step1:
+    """Replace the plain linear layers of every block, in place; layers of other classes (quantised ones) stay.
+
+    Args:
+        fuse: compute the element-wise parts by `kernels`, on a GPU.
+    """
+    if fuse:
+        _fuse(model)
     for module in list(model.modules()):
         if isinstance(module, Attention):
             module.qkv_proj = _join(module, "q_proj", "k_proj", "v_proj")
@@ -48,6 +54,16 @@ def pack(model: Step1) -> Step1:
             module.gate_up_proj = _join(module, "gate_proj", "up_proj")
             module.down_proj = _packed(module.down_proj)
     return model
+
+
+def _fuse(model: Step1) -> None:
+    from python_backend.llm import kernels
+
+    for module in model.modules():
+        if isinstance(module, RMSNorm):
+            module.add_rms_norm = kernels.add_rms_norm
+        elif isinstance(module, MLP):
+            module.silu_mul = kernels.silu_mul
 
 
 def _has_tiles() -> bool:

@@ -24,7 +24,7 @@ class Runner:
         stop: id that ends a generation.
         deterministic: a request gets the same numbers whatever else runs: every step's products have as many rows as
             there are slots. Otherwise only those up to the last slot in use.
-        graphs: on a GPU, decode by CUDA graphs and the kernels made for it.
+        graphs: decode by CUDA graphs, on a GPU.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Runner:
         audio_offset: int | None,
         stop: int,
         deterministic: bool = False,
-        graphs: bool = True,
+        graphs: bool = False,
     ):
         self.model = model
         self.cache = SlotCache(model.config, slots, decoding.padded(context), model.dtype, model.device)
         self._offset = audio_offset or 0
         self._head = None if audio_offset is None else SpeechHead(model, audio_offset, stop)
         self._decoder: Decoder
-        if graphs and model.device.type == "cuda":
+        if graphs:
             self._decoder = GraphDecoder(model, self._head, self.cache, deterministic, CudaCapture())
         else:
             self._decoder = EagerDecoder(model, self._head, self.cache, deterministic)

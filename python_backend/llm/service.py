@@ -41,7 +41,8 @@ class LanguageModel:
     def __init__(self, name: str, directory: Path, parameters: dict[str, str]):
         device = placement.device(parameters["device"])
         dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
-        model = packing.pack(weights.load(directory, device, dtype))
+        graphs = device.type == "cuda" and parameters["cuda_graphs"] == "true"
+        model = packing.pack(weights.load(directory, device, dtype), fuse=graphs)
         self._tokenizer = Tokenizer(directory / "tokenizer.model")
         self._form = PromptForm(parameters["prompt_form"])
         self._context = min(int(parameters["context"]), model.config.max_seq_len)
@@ -54,7 +55,7 @@ class LanguageModel:
             self._tokenizer.audio_offset,
             self._tokenizer.eot,
             deterministic=parameters["deterministic"] == "true",
-            graphs=parameters["cuda_graphs"] == "true",
+            graphs=graphs,
         )
         self._engine = Engine(
             runner,

@@ -19,10 +19,11 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(size))
         self.eps = eps
+        self.add_rms_norm = ops.add_rms_norm
 
     def forward(self, x: torch.Tensor, update: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return x + update and its norm."""
-        return ops.add_rms_norm(x, update, self.weight, self.eps)
+        return self.add_rms_norm(x, update, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -64,6 +65,7 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj: nn.Module = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
         self.gate_up_proj: nn.Module | None = None
+        self.silu_mul = ops.silu_mul
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map [..., hidden] to the same shape."""
@@ -71,7 +73,7 @@ class MLP(nn.Module):
             gate, up = self.gate_up_proj(x).chunk(2, -1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
-        out: torch.Tensor = self.down_proj(ops.silu_mul(gate, up))
+        out: torch.Tensor = self.down_proj(self.silu_mul(gate, up))
         return out
 
 
