@@ -71,7 +71,7 @@ class Session:
         self._idle_seconds = idle_seconds
         self._id = uuid.uuid4().hex
         self._answers: queue.SimpleQueue[Tensors | BaseException] = queue.SimpleQueue()
-        self._vocoder = VocoderStream(self._vocode, seed)
+        self._seed = seed
         self._cancelled = False
         self._speaking = self._flow_open = False
         self._voice: Tensors = {}
@@ -91,7 +91,7 @@ class Session:
         self._start(lambda: self._speak(voice["prompt_tokens"]))
         self._flow_open = True
         self._flow_ms[0] = self._stages.open(self._id, voice)
-        chunker, pacing = Chunker(), Pacing()
+        chunker, pacing, vocoder = Chunker(), Pacing(), VocoderStream(self._vocode, self._seed)
         while not self._end:
             tokens, last = self._tokens()
             chunker.add(tokens, last)
@@ -99,7 +99,7 @@ class Session:
             while (chunk := chunker.take(pacing.groups(chunker.waiting, self._streams()))) is not None:
                 self._check()
                 started = time.perf_counter()
-                waveform = self._render(chunk)
+                waveform = vocoder.push(self._mel(chunk), chunk.last)
                 pacing.rendered(chunk.own_groups, time.perf_counter() - started, waveform.size / SAMPLE_RATE)
                 if waveform.size:
                     yield waveform
@@ -133,7 +133,6 @@ class Session:
 
     def close(self) -> None:
         """Free what the models hold for this session."""
-        self._vocoder.close()
         self._stop_speaking()
         if self._flow_open:
             self._flow_open = False
@@ -153,6 +152,9 @@ class Session:
             for answer in self._stages.speak(prompt_tokens, self._id):
                 self._answers.put(answer)
             self._answers.put(RequestError("the language model's stream ended early"))
+        except RequestError as error:
+            # It may never be fetched, and its trace would keep all of this session alive.
+            self._answers.put(error.with_traceback(None))
         except BaseException as error:
             self._answers.put(error)
 
@@ -175,7 +177,7 @@ class Session:
                 raise Unavailable(f"no speech token came for {self._idle_seconds:g} s") from None
         return np.concatenate(found), bool(self._end)
 
-    def _render(self, chunk: Chunk) -> Floats:
+    def _mel(self, chunk: Chunk) -> Floats:
         try:
             mel, milliseconds = self._stages.chunk(self._id, chunk)
         except RequestError:
@@ -183,7 +185,7 @@ class Session:
             raise
         self._flow_ms[1] += milliseconds
         self._flow_open = not chunk.last
-        return self._vocoder.push(mel, chunk.last)
+        return mel
 
     def _vocode(self, *inputs: Any) -> tuple[Floats, Floats]:
         started = time.perf_counter()
