@@ -6,6 +6,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from client.errors import SpeechError
+from gateway.audio import OUTPUT_RATE
 from gateway.backend import Backend
 from gateway.chunked import chunk_writer
 from gateway.disconnect import CallerGone, unless_gone
@@ -24,7 +25,7 @@ from gateway.forms import form_body, read_form
 from gateway.gpu import first_gpu
 from gateway.routers.detail_errors import DetailRoute, details
 from gateway.schemas import LONGEST_TOKENS, SHORTEST_TOKENS, SpeechRequest, StepAudioOptions
-from gateway.speech import OUTPUT_RATE, SpeechService
+from gateway.speech import SpeechService
 from gateway.streaming import LiveResponse
 from gateway.voices import VoiceLibrary
 
