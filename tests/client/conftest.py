@@ -33,6 +33,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     fails_late: bool = False
     voice_key: str = ""
     forgets: tuple[grpc.StatusCode, str] | None = None
+    states: dict[str, tuple[str, str]] = field(default_factory=dict)
+    moved: list[tuple[str, str]] = field(default_factory=list)
+    unloads_within: int = 0
     complete: bool = True
     hold: threading.Event | None = None
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -42,6 +45,31 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelReady(self, request: Any, _: Any) -> Any:  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=request.name in self.loaded)
+
+    def RepositoryIndex(self, *_: Any) -> Any:  # noqa: N802
+        if self.unloads_within > 0:
+            self.unloads_within -= 1
+        elif any(state == "UNLOADING" for state, _ in self.states.values()):
+            self.states = {
+                name: ("UNAVAILABLE", "unloaded") if state == "UNLOADING" else (state, reason)
+                for name, (state, reason) in self.states.items()
+            }
+        answer = service_pb2.RepositoryIndexResponse()
+        for name, (state, reason) in self.states.items():
+            answer.models.add(name=name, version="1", state=state, reason=reason)
+        return answer
+
+    def RepositoryModelUnload(self, request: Any, _: Any) -> Any:  # noqa: N802
+        self.moved.append(("unload", request.model_name))
+        self.states[request.model_name] = ("UNLOADING", "")
+        self.loaded = tuple(name for name in self.loaded if name != request.model_name)
+        return service_pb2.RepositoryModelUnloadResponse()
+
+    def RepositoryModelLoad(self, request: Any, _: Any) -> Any:  # noqa: N802
+        self.moved.append(("load", request.model_name))
+        self.states[request.model_name] = ("READY", "")
+        self.loaded = (*self.loaded, request.model_name)
+        return service_pb2.RepositoryModelLoadResponse()
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         inputs = dict(map(_read, request.inputs, request.raw_input_contents))
