@@ -10,11 +10,15 @@ import sys
 import pytest
 import torch
 
-from python_backend.llm import alibi, ops
+from python_backend.llm import alibi, ops, packing, weights
 from python_backend.llm.attention import DecodeAttention, MaskedAttention
 from python_backend.llm.config import Step1Config
+from python_backend.llm.engine import Engine
+from python_backend.llm.graphs import GraphDecoder
 from python_backend.llm.kv_cache import SlotCache
-from tests.llm.conftest import ROOT
+from python_backend.llm.runner import Runner
+from tests.llm.conftest import ROOT, Receiver
+from tests.llm.test_graphs import StandInCapture
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
@@ -103,6 +107,32 @@ def test_silu_mul_of_the_halves_of_one_tensor(dtype, atol, shape):
     joined = torch.randn(*shape[:-1], 2 * shape[-1]).to(dtype)
     expected = ops.silu_mul(*joined.chunk(2, -1))
     close(kernels.silu_mul(*joined.to(DEVICE).chunk(2, -1)), expected, atol)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_decoding_as_on_a_gpu_gives_the_tokens_of_a_cpu(demo, demo_tokenizer, generation, monkeypatch, deterministic):
+    monkeypatch.setattr(kernels, "_PROGRAMS", 8)  # the interpreter runs them one after another
+    offset, stop = demo_tokenizer.audio_offset, demo_tokenizer.eot
+    asked = [(3, {}), (40, {"temperature": 0}), (1, {"top_k": 9}), (9, {"top_p": 0.5})]
+    wanted = [
+        generation(seed=seed, prompt="word " * words, max_tokens=10, **rules)
+        for seed, (words, rules) in enumerate(asked)
+    ]
+    found = []
+    for fused in (False, True):
+        device = DEVICE if fused else torch.device("cpu")
+        model = packing.pack(weights.load(demo, device, torch.float32), fuse=fused)
+        graphs = fused and DEVICE.type == "cuda"
+        runner = Runner(model, 3, 128, offset, stop, deterministic, graphs)
+        if fused and not graphs:
+            runner._decoder = GraphDecoder(model, runner._head, runner.cache, deterministic, StandInCapture())
+        engine = Engine(runner, prefill_chunk=64)
+        receivers = [Receiver() for _ in wanted]
+        for request, receiver in zip(wanted, receivers, strict=True):
+            engine.submit(request, receiver)
+        found.append([receiver.result() for receiver in receivers])
+        engine.close()
+    assert found[0] == found[1]
 
 
 def test_they_compile_for_gpus_that_are_not_here():
