@@ -1,5 +1,6 @@
 """Writing a torch module as an ONNX graph."""
 
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,8 @@ def save_graph(
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load(path)
-    onnx.checker.check_model(graph)
-    onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True, data_prop=True)
+    # By their paths: a graph in Python's hands would be copied several times, and released ones take a gigabyte.
+    onnx.checker.check_model(str(path))
+    with tempfile.TemporaryDirectory() as work:
+        inferred = str(Path(work) / path.name)
+        onnx.shape_inference.infer_shapes_path(str(path), inferred, check_type=True, strict_mode=True, data_prop=True)

@@ -20,15 +20,18 @@ from export.demo.signals import speech_like
 from export.demo.text_tokenizer import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, normal_pieces, sentencepiece_model
 from export.demo.tokenizer import kaldi_cmvn_text
 from export.demo.weights import randomise
+from export.features import SAMPLE_RATE
 from export.sense_voice import EXPECTED, QUERIES, SenseVoice, SenseVoiceFeatures
 from export.sense_voice_encoder import SenseVoiceEncoder
 from python_backend.asr.queries import LANGUAGES, TEXT_NORMS
 
 MELS, STACK, STRIDE = 80, 7, 6
 QUERY_ROWS = 16
+NOTE = "random weights: speech gives text, but not its words"
 BLANK = 0
 BLANK_SHARE = 0.1  # of frames like those of the calibration; recordings are less like them and get more
 CLIPS, CLIP_SECONDS = 6, 20
+QUERY_SECONDS = 4  # enough to see what a query is answered with
 EMOTIONS = ("HAPPY", "SAD", "ANGRY", "NEUTRAL", "FEARFUL", "DISGUSTED", "SURPRISED", "EMO_UNKNOWN")
 EVENTS = ("BGM", "Speech", "Applause", "Laughter", "Cry", "Sneeze", "Breath", "Cough", "Event_UNK")
 TAGS = (*LANGUAGES, "nospeech", *EMOTIONS, *EVENTS, *TEXT_NORMS)
@@ -58,11 +61,23 @@ def write_recognizer(directory: Path, sizes: Literal["demo", "released"], seed: 
     tokens = write_tokens(directory / RECOGNIZER_TOKENS)
     with torch.inference_mode():
         network = _network(SIZES[sizes], tokens, seed)
+    save_recognizer(directory, network, SIZES[sizes], tokens, NOTE)
+
+
+def save_recognizer(directory: Path, network: SenseVoice, sizes: RecognizerSizes, tokens: list[str], note: str) -> None:
+    """Write a network as FunASR publishes it, but for its SentencePiece model.
+
+    Args:
+        directory: the folder.
+        network: of `sizes`; its weights are written in the dtype they have.
+        tokens: pieces of the SentencePiece model.
+        note: what users are told of the model.
+    """
     weights = {name.replace("ctc_lo.", "ctc.ctc_lo."): value for name, value in network.state_dict().items()}
     torch.save(weights, directory / "model.pt")
-    (directory / "config.yaml").write_text(yaml.safe_dump(_config(SIZES[sizes]), sort_keys=False))
+    (directory / "config.yaml").write_text(yaml.safe_dump(_config(sizes, note), sort_keys=False))
     features = network.features
-    (directory / "am.mvn").write_text(kaldi_cmvn_text(features.shift.numpy(), features.scale.numpy()))
+    (directory / "am.mvn").write_text(kaldi_cmvn_text(features.shift.float().numpy(), features.scale.float().numpy()))
     metas = {
         "init_param": "model.pt",
         "config": "config.yaml",
@@ -74,9 +89,14 @@ def write_recognizer(directory: Path, sizes: Literal["demo", "released"], seed: 
 
 
 def write_tokens(path: Path) -> list[str]:
-    """Write the SentencePiece model, words, letters and Chinese characters, then the tags; return the pieces."""
+    """Write the SentencePiece model of words, letters and Chinese characters; return the pieces."""
+    return write_pieces(path, normal_pieces())
+
+
+def write_pieces(path: Path, normal: list[tuple[str, float]]) -> list[str]:
+    """Write a SentencePiece model of `normal` pieces, each with its log-probability, and of tags; return all pieces."""
     pieces = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL)]
-    pieces += [(piece, score, NORMAL) for piece, score in normal_pieces()]
+    pieces += [(piece, score, NORMAL) for piece, score in normal]
     pieces += [(f"<|{tag}|>", 0.0, USER_DEFINED) for tag in TAGS]
     path.write_bytes(sentencepiece_model(pieces, byte_fallback=False))
     return [piece for piece, _, _ in pieces]
@@ -97,16 +117,17 @@ def _network(sizes: RecognizerSizes, tokens: list[str], seed: int) -> SenseVoice
     network = SenseVoice(features, encoder, QUERY_ROWS, len(tokens)).eval()
     randomise(network, seed)
 
-    def encode(language: int, text_norm: int) -> Tensor:
+    def encode(language: int, text_norm: int, seconds: int) -> Tensor:
         one = torch.ones(CLIPS, 1, dtype=torch.int64)
-        return network.encode(audio, length, language * one, text_norm * one, dither)
+        samples = seconds * SAMPLE_RATE
+        return network.encode(audio[:, :samples], samples * one, language * one, text_norm * one, dither)
 
-    speech = encode(0, TEXT_NORMS["woitn"])
+    speech = encode(0, TEXT_NORMS["woitn"], CLIP_SECONDS)
     frames = speech[:, QUERIES:].flatten(0, 1)
     frames = frames[torch.randperm(len(frames), generator=torch.Generator().manual_seed(seed))]
     centres, others = frames[: len(tokens)].clone(), frames[len(tokens) :]
-    answers = {name: encode(row, TEXT_NORMS["woitn"])[:, 0] for name, row in LANGUAGES.items()}
-    answers |= {name: encode(0, row)[:, QUERIES - 1] for name, row in TEXT_NORMS.items()}
+    answers = {name: encode(row, TEXT_NORMS["woitn"], QUERY_SECONDS)[:, 0] for name, row in LANGUAGES.items()}
+    answers |= {name: encode(0, row, QUERY_SECONDS)[:, QUERIES - 1] for name, row in TEXT_NORMS.items()}
     answers |= {"NEUTRAL": speech[:, 1], "Speech": speech[:, 2]}
     for tag in TAGS:  # one that answers no query lies where no output does
         answer = answers.get(tag)
@@ -121,7 +142,7 @@ def _network(sizes: RecognizerSizes, tokens: list[str], seed: int) -> SenseVoice
     return network
 
 
-def _config(sizes: RecognizerSizes) -> dict[str, object]:
+def _config(sizes: RecognizerSizes, note: str) -> dict[str, object]:
     encoder = {
         "output_size": sizes.width,
         "attention_heads": sizes.heads,
@@ -142,5 +163,5 @@ def _config(sizes: RecognizerSizes) -> dict[str, object]:
         "frontend_conf": EXPECTED["frontend_conf"] | frontend,  # type: ignore[operator]
         "tokenizer": "SentencepiecesTokenizer",
         "tokenizer_conf": {"unk_symbol": "<unk>", "split_with_space": True},
-        "step_audio_triton_demo": "random weights: speech gives text, but not its words",  # users are told
+        "step_audio_triton_demo": note,
     }
