@@ -30,7 +30,8 @@ class DiskStore:
     is forced to the disk: what a power failure tears is found and dropped.
 
     Args:
-        folder: made when it is not there, for this user alone. Not on a network file system: the index needs locks.
+        folder: made when it is not there, for this user alone; an existing one keeps its rights. Not on a network file
+            system: the index needs locks.
         capacity: voices at most.
 
     Raises:
@@ -44,8 +45,8 @@ class DiskStore:
         self._capacity = capacity
         self._damaged = 0
         with _explained():
-            (folder / _NEW).mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / _NEW).mkdir(mode=0o700, exist_ok=True)
             with (folder / "lock").open("w") as lock:  # two processes must not replace a damaged index at once
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._index = Index(folder / "index.sqlite3")

@@ -18,8 +18,7 @@ def open_cache(settings: CacheSettings, repository: Path, encode: Encode, say: S
         say: takes lines of log.
 
     Raises:
-        ValueError: the address of Redis is none.
-        ModuleNotFoundError: a Redis is asked for and the package `redis` is not installed.
+        ValueError: the address of Redis is none, or the package `redis` is not installed.
     """
     if settings.cache == "off":
         say("[FunASR Cache] off")
@@ -33,9 +32,18 @@ def open_cache(settings: CacheSettings, repository: Path, encode: Encode, say: S
     except (StoreFailed, RuntimeError) as error:
         say(f"[FunASR Cache] nothing will outlive this process: {error}")
     if settings.cache_redis_url:
-        from python_backend.voice.cache.shared import SharedStore  # an extra that few need
-
-        stores.append(Tolerated(SharedStore(settings.cache_redis_url)))
+        stores.append(Tolerated(_shared(settings.cache_redis_url)))
         places.append("Redis")
     say(f"[FunASR Cache] on: up to {settings.cache_entries} voices in {', '.join(places)}")
     return VoiceCache(encode, stores, fingerprint(repository), settings.cache_entries, say)
+
+
+def _shared(url: str) -> Store:
+    try:
+        from python_backend.voice.cache.shared import SharedStore  # an extra that few need
+    except ModuleNotFoundError as error:
+        raise ValueError("cache_redis_url: needs the Python package redis, the project's extra `redis`") from error
+    try:
+        return SharedStore(url)
+    except ValueError as error:
+        raise ValueError(f"cache_redis_url: {error}") from error

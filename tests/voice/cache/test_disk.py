@@ -131,6 +131,12 @@ def test_voices_are_for_their_user_alone(opened, tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+def test_a_folder_that_is_there_keeps_its_rights(opened, tmp_path):
+    (tmp_path / "voices").mkdir(mode=0o750)
+    opened().put(key_of(1), entry_of(1))
+    assert stat.S_IMODE((tmp_path / "voices").stat().st_mode) == 0o750
+
+
 def test_a_folder_that_cannot_be_used_says_so(opened, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreFailed, match="folder"):

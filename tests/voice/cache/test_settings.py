@@ -1,3 +1,4 @@
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def test_each_setting_is_documented_and_a_parameter_of_the_model():
         default = f"`{setting.default}` " if setting.default else ""
         assert f"| `{setting.name}` | `VOICE_{setting.name.upper()}` | {default}|" in page
         assert f'key: "{setting.name}" value: {{ string_value: "{setting.default}" }}' in config
+
+
+def test_a_redis_that_cannot_be_asked_is_named_at_the_start(tmp_path, monkeypatch):
+    def start(url):
+        return open_cache(CacheSettings(cache_dir=str(tmp_path), cache_redis_url=url), tmp_path, None, lambda _: None)
+
+    with pytest.raises(ValueError, match=r"^cache_redis_url: Redis URL must"):
+        start("localhost:6379")
+    monkeypatch.delitem(sys.modules, "python_backend.voice.cache.shared", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ValueError, match=r"^cache_redis_url: needs the Python package redis"):
+        start("redis://localhost:6379")
 
 
 def test_off_means_off_and_an_unusable_folder_leaves_memory(tmp_path):
