@@ -66,10 +66,12 @@ class Tempo:
         """Return the rest."""
         if self._graph is None:
             return self._waiting
+        rest = np.zeros(round((self._taken + len(self._waiting)) / self._rate) - self._given, np.float32)
+        if not len(rest):  # the filter would try to give a frame of no samples
+            return rest
         if len(self._waiting):
             self._push(self._graph, self._waiting)
         self._graph.push(None)
-        rest = np.zeros(round(self._taken / self._rate) - self._given, np.float32)
         pulled = _pulled(self._graph)[: len(rest)]
         rest[: len(pulled)] = pulled
         return rest

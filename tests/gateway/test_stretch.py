@@ -27,3 +27,9 @@ def test_pieces_add_up_to_the_sample_and_sound_as_the_whole(rate: float, sizes: 
 def test_little_is_kept_back(rate: float) -> None:
     ready = Tempo(rate, RATE).write(np.ones(RATE, np.float32))
     assert 0 <= 1 - len(ready) / RATE * rate < 0.11
+
+
+@pytest.mark.parametrize("rate", [0.25, 1.5, 4.0])
+@pytest.mark.parametrize("samples", [0, 1, 2, 3])
+def test_next_to_nothing_is_stretched_too(rate: float, samples: int) -> None:
+    assert len(stretch(Clip(np.ones(samples, np.float32), RATE), rate).waveform) == round(samples / rate)
