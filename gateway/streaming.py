@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any
 
 from fastapi.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 # Proxies that collect an answer before they pass it on would undo the streaming.
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -61,9 +61,9 @@ class LiveResponse(StreamingResponse):
         super().__init__(content, media_type=media_type, headers={**headers, **_HEADERS})
         self._body = body
 
-    async def stream_response(self, send: Send) -> None:
-        """Send all of it; cancelled when the caller hangs up."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all of it; who hung up before the first byte stops the work as well."""
         try:
-            await super().stream_response(send)
+            await super().__call__(scope, receive, send)
         finally:
             await self._body.close()

@@ -11,11 +11,12 @@ import httpx
 import numpy as np
 import openai
 import pytest
+from starlette.types import Message
 
 from client.errors import ModelFailed
 from client.speech import SpeechJob, SpeechResult, derived_seed
 from gateway.settings import Settings
-from gateway.streaming import ByteStream
+from gateway.streaming import ByteStream, LiveResponse
 from tests.gateway.conftest import SECONDS, FakeBackend
 from tests.gateway.helpers import SPEECH, assert_error, base64_wav, edit
 
@@ -254,4 +255,28 @@ async def test_a_stream_that_is_left_ends_its_maker() -> None:
     await stream.start(make())
     assert await anext(aiter(stream)) == b"a"
     await stream.close()
+    assert ended.is_set()
+
+
+@pytest.mark.anyio
+async def test_a_caller_who_is_gone_before_the_first_byte_ends_the_maker() -> None:
+    ended = asyncio.Event()
+    stream = ByteStream()
+
+    async def make() -> None:
+        try:
+            stream.put(b"a")
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    await stream.start(make())
+    scope = {"type": "http", "asgi": {"spec_version": "2.3"}}
+    await LiveResponse(stream, aiter(stream), "audio/pcm", {})(scope, receive, send)
     assert ended.is_set()
