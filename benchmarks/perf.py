@@ -24,7 +24,7 @@ from benchmarks.running import answers, started
 ROOT = Path(__file__).resolve().parent.parent
 VOICES = ROOT / "gateway" / "assets" / "voices"
 PERF_ANALYZER = ROOT / "build" / "perf_analyzer"
-BATCHED = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder")
+BATCHED = ("linguistic_tokenizer", "semantic_tokenizer", "speaker_encoder", "vocoder", "sense_voice")
 DECOUPLED = ("llm_base", "step_audio_editx_stream")
 COLUMNS = {"Concurrency": "concurrency", "Inferences/Second": "requests/s"} | {
     f"p{percent} latency": f"p{percent} ms" for percent in (50, 90, 99)

@@ -20,7 +20,10 @@ TEXT = "Hello there, this sentence measures how fast I speak."
 
 
 def chain_inputs(client: triton.InferenceServerClient, clip: Path, prompt_text: str) -> dict[str, Tensors]:
-    """Return the inputs of every model for a clone of `clip`, in the order of the chain, each from the step before."""
+    """Return the inputs of every model for a clone of `clip`, in the order of the chain, each from the step before.
+
+    Then those of recognising it, where the recogniser is loaded.
+    """
     waveform, rate = soundfile.read(clip, dtype="float32")
     voice: Tensors = {"audio": waveform, "sample_rate": _scalar(rate)}
     words: Tensors = {"mode": _text("clone"), "text": _text(TEXT), "prompt_text": _text(prompt_text)}
@@ -30,6 +33,10 @@ def chain_inputs(client: triton.InferenceServerClient, clip: Path, prompt_text: 
     flow: Tensors = {**tokens, **encoded}
     mel = infer(client, "flow", flow, ["mel", "mel_length", "noise", "cached_source", "cached_source_length"])
     audio = _padded_audio(waveform, rate)
+    recognition: dict[str, Tensors] = {
+        "sense_voice": {**audio, "language": _scalar(0), "text_norm": _scalar(14), "dither": np.ones(1, np.float32)},
+        "speech_recognizer": voice,
+    }
     return {
         "speaker_encoder": audio,
         "semantic_tokenizer": audio,
@@ -41,6 +48,7 @@ def chain_inputs(client: triton.InferenceServerClient, clip: Path, prompt_text: 
         "vocoder": _padded_mel(mel),
         "step_audio_editx_base": {**voice, **words},
         "step_audio_editx_stream": {**voice, **words},
+        **{model: tensors for model, tensors in recognition.items() if client.is_model_ready(model)},
     }
 
 
