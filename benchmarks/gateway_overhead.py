@@ -40,19 +40,19 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         write_repository(Path(folder))
         with served(Path(folder), {}) as addresses:
-            latencies = _latencies(addresses.triton, addresses.gateway, requests)
-            rate, of_many = _rate(addresses.gateway, connections, seconds)
-    direct = _percentile(latencies["gRPC"], 50)
+            latencies = measure_latencies(addresses.triton, addresses.gateway, requests)
+            rate, of_many = measure_rate(addresses.gateway, connections, seconds)
+    direct = percentile(latencies["gRPC"], 50)
     table = Table("request", "p50 ms", "p95 ms", "p99 ms", "p50 over gRPC", title="One second of speech from nothing")
     for way, spent in latencies.items():
-        cells = [f"{_percentile(spent, percent):.2f}" for percent in (50, 95, 99)]
-        table.add_row(way, *cells, f"{_percentile(spent, 50) - direct:+.2f} ms")
-    table.add_row(f"HTTP, wav, {connections} at once", *(f"{_percentile(of_many, p):.2f}" for p in (50, 95, 99)), "")
+        cells = [f"{percentile(spent, percent):.2f}" for percent in (50, 95, 99)]
+        table.add_row(way, *cells, f"{percentile(spent, 50) - direct:+.2f} ms")
+    table.add_row(f"HTTP, wav, {connections} at once", *(f"{percentile(of_many, p):.2f}" for p in (50, 95, 99)), "")
     console.print(table)
     console.print(f"{60 * rate:,.0f} requests a minute, {connections} at once")
 
 
-def _latencies(triton: str, gateway: int, requests: int) -> dict[str, list[float]]:
+def measure_latencies(triton: str, gateway: int, requests: int) -> dict[str, list[float]]:
     """Return milliseconds of each request, by way."""
     voice = VoiceLibrary().find("happy_en")
     clip = Clip(np.array(voice.clip.waveform), voice.clip.sample_rate)
@@ -76,7 +76,7 @@ def _latencies(triton: str, gateway: int, requests: int) -> dict[str, list[float
     return spent
 
 
-def _rate(gateway: int, connections: int, seconds: float) -> tuple[float, list[float]]:
+def measure_rate(gateway: int, connections: int, seconds: float) -> tuple[float, list[float]]:
     """Return requests a second and the milliseconds of each, with `connections` that ask again at once."""
     spent: list[float] = []
     end = time.perf_counter() + seconds
@@ -110,7 +110,8 @@ def post(connection: http.client.HTTPConnection, response_format: str) -> bytes:
     return content
 
 
-def _percentile(values: list[float], percent: int) -> float:
+def percentile(values: list[float], percent: int) -> float:
+    """Return what `percent` % of `values` do not exceed."""
     return quantiles(values, n=100)[percent - 1]
 
 

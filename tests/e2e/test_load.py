@@ -5,7 +5,9 @@ import json
 import pytest
 
 from benchmarks.gateway_load import CAPACITY, WAITING, measure, of_status, p95
-from benchmarks.null_model import PLACES
+from benchmarks.gateway_overhead import measure_latencies, measure_rate, percentile
+from benchmarks.null_model import PLACES, write_repository
+from benchmarks.served import served
 
 pytestmark = pytest.mark.server
 
@@ -26,3 +28,13 @@ def test_a_crowd_is_told_to_come_back_and_harms_nobody(seconds):
     assert p95(refused) < 0.5
     for answer in served:
         assert answer.body.startswith(b"RIFF")
+
+
+@pytest.mark.full
+def test_the_gateway_adds_little(tmp_path):
+    write_repository(tmp_path)
+    with served(tmp_path, {}) as addresses:
+        latencies = measure_latencies(addresses.triton, addresses.gateway, requests=200)
+        rate, _ = measure_rate(addresses.gateway, connections=8, seconds=10.0)
+    assert percentile(latencies["HTTP, wav"], 50) - percentile(latencies["gRPC"], 50) < 3.0
+    assert 60 * rate > 2000
