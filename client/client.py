@@ -34,6 +34,8 @@ class StepAudioClient:
             job = SpeechJob("clone", read_clip("me.wav"), prompt_text="what I say in it", text="Hello!")
             speech = client.synthesize(job).clip
             soundfile.write("hello.wav", speech.waveform, speech.sample_rate)
+            for part in client.stream(job):
+                player.play(part.clip.waveform)
 
     Ctrl-C during a call withdraws it from the server.
 

@@ -4,6 +4,8 @@ import base64
 import json
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from client.triton import STREAM
 from gateway.encoding import CODECS
 from tests.e2e.recordings import decoded
 from tests.e2e.triton_inputs import CLIP_TEXT, clip, tensors
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.server
 
@@ -159,6 +162,27 @@ def test_leaving_the_clients_iterator_frees_the_slot(server, triton):
             freed.append(seconds_until_idle(triton))
     print(f"slot free after {[round(1000 * seconds) for seconds in freed]} ms")
     assert statistics.median(freed) < 0.1
+
+
+def test_the_command_line_streams_what_it_would_write(server, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "client",
+        "speak",
+        "Hi there.",
+        "--seed",
+        "5",
+        "--url",
+        server.grpc_url,
+        "--raw",
+        "-o",
+    ]
+    streamed = subprocess.run([*command, "-", "--stream"], cwd=ROOT, capture_output=True, check=True)
+    assert b"first audio after 0." in streamed.stderr
+    whole = tmp_path / "whole.pcm"
+    subprocess.run([*command, whole], cwd=ROOT, check=True)
+    assert len(streamed.stdout) == whole.stat().st_size > 0
 
 
 @pytest.mark.parametrize("mode", ["emotion", "style", "speed", "paralinguistic", "denoise", "vad"])
