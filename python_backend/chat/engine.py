@@ -1,7 +1,9 @@
 """transformers' continuous batching behind a small interface: tokens in, tokens out as they come."""
 
+import gc
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +59,13 @@ class Engine:
     Args:
         directory: `config.json` and `*.safetensors` of a causal language model that transformers knows.
         parameters: `device`, `dtype`, `slots`, `context`, `kv_bytes` and `max_queue` of the Triton model.
-        on_idle: called about every 50 ms from the same thread.
+        on_poll: called about every 50 ms from the same thread.
 
     Raises:
         ValueError: the checkpoint or a parameter is unusable.
     """
 
-    def __init__(self, directory: Path, parameters: dict[str, str], on_idle: Callable[[], None]):
+    def __init__(self, directory: Path, parameters: dict[str, str], on_poll: Callable[[], None]):
         transformers_logging.set_verbosity_error()  # its warnings quote what people wrote
         transformers_logging.disable_progress_bar()
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -86,11 +88,12 @@ class Engine:
         )
         ends = given.eos_token_id if given.eos_token_id is not None else config.eos_token_id
         self._ends = [ends] if isinstance(ends, int) else list(ends or [])
-        self._on_idle = on_idle
+        self._on_poll = on_poll
         self._lock = threading.Lock()
         self._live: dict[str, _Live] = {}
         self._closing = False
         self._manager = self._start()
+        gc.freeze()  # what is loaded by now stays: looking through it again and again would delay steps, and the end
         self._reader = threading.Thread(target=self._read, name="chat reader", daemon=True)
         self._reader.start()
 
@@ -167,13 +170,16 @@ class Engine:
         return manager
 
     def _read(self) -> None:
+        next_look = 0.0
         while not self._closing:
             output = self._manager.get_result(timeout=POLL_SECONDS)
             if output is not None:
                 self._deliver(output)
             elif not self._manager.is_running():
                 self._restart()
-            self._on_idle()
+            if time.monotonic() >= next_look:
+                self._on_poll()
+                next_look = time.monotonic() + POLL_SECONDS
 
     def _restart(self) -> None:
         log.error("generation stopped: %s; starting it anew", self._manager.background_thread_status.fatal_error)

@@ -26,6 +26,7 @@ class Prompter:
             raise ValueError(f"{directory} has no chat template")
         if not self._tokenizer.is_fast:
             raise ValueError(f"{directory} has no tokenizer.json")
+        self.backend.no_truncation()
         added = self._tokenizer.added_tokens_decoder.values()
         self._controls = [token.content for token in added if token.special]
 
@@ -48,4 +49,5 @@ class Prompter:
             text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise InvalidInput("messages", f"do not fit the model's chat template: {error}") from error
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        # Not through transformers, whose settings of truncation are not safe in several threads.
+        return list(self.backend.encode(text, add_special_tokens=False).ids)

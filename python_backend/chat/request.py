@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # it needs Triton around it
 
 ROLES = ("system", "user", "assistant", "tool")
 MAX_MESSAGES = 1000
+MAX_CHARACTERS = 1_000_000
 MAX_STOPS = 4
 MAX_STOP_CHARACTERS = 256
 
@@ -86,6 +87,8 @@ def _messages(inputs: "Inputs") -> list[Message]:
         known = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
         if not known:
             raise InvalidInput("messages", f"number {number} needs a role ({', '.join(ROLES)}) and a text as content")
+    if sum(len(message["content"]) for message in messages) > MAX_CHARACTERS:
+        raise InvalidInput("messages", f"have more than {MAX_CHARACTERS} characters")
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 

@@ -4,60 +4,26 @@ import json
 import logging
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import triton_python_backend_utils as pb_utils
 
-from python_backend import serving
 from python_backend.chat.description import Description
 from python_backend.chat.engine import Engine, Progress
 from python_backend.chat.prompt import Prompter
 from python_backend.chat.request import parse
 from python_backend.chat.text import TextStream
 from python_backend.errors import InvalidInput
-from python_backend.serving import Inputs, Outputs
+from python_backend.serving import Inputs
+from python_backend.streaming.reply import Reply
 
 log = logging.getLogger(__name__)
 
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-
-
-class Reply:
-    """The way back to one caller: pieces of text, then one last response with `finish_reason` and `usage`."""
-
-    def __init__(self, request: Any):
-        self._sender = request.get_response_sender()
-        self._wanted = serving.wanted_outputs(request)
-        self._started = False
-
-    @property
-    def gone(self) -> bool:
-        """Whether the caller has cancelled."""
-        return bool(self._sender.is_cancelled())
-
-    def write(self, text: str) -> None:
-        """Send a piece of the answer, none where it is empty."""
-        if text:
-            self._started = True
-            self._sender.send(serving.response({"text": np.array([text])}, self._wanted))
-
-    def finish(self, outputs: Outputs) -> None:
-        """Send the last response."""
-        self._sender.send(serving.response(outputs, self._wanted), flags=FINAL)
-
-    def fail(self, error: BaseException) -> None:
-        """Send an error as the last response."""
-        answer = serving.error_response(error)
-        if self._started:
-            # Triton 2.51 overlooks the flag on an error that follows other responses; and sent by itself after an error
-            # that comes first.
-            self._sender.send(answer)
-            self._sender.send(flags=FINAL)
-        else:
-            self._sender.send(answer, flags=FINAL)
+READERS = 2
+"""Threads that read requests: a long conversation takes a while to tokenize, and short ones are not to wait for it."""
 
 
 class ChatModel:
@@ -73,21 +39,29 @@ class ChatModel:
         self._waiting: dict[str, Reply] = {}
         self._engine = Engine(directory, parameters, self._drop_the_gone)
         self._prompter = Prompter(directory)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
         self._warm_up()
 
     def enqueue(self, request: Any) -> None:
         """Take one Triton request; its answer leaves later."""
         reply = Reply(request)
         try:
-            self._take(Inputs(request), reply)
+            self._readers.submit(self._take, Inputs(request), reply)
         except Exception as error:
             reply.fail(error)
 
     def close(self) -> None:
         """Fail what still runs and stop."""
+        self._readers.shutdown()
         self._engine.close()
 
     def _take(self, inputs: Inputs, reply: Reply) -> None:
+        try:
+            self._answer(inputs, reply)
+        except Exception as error:
+            reply.fail(error)
+
+    def _answer(self, inputs: Inputs, reply: Reply) -> None:
         operation = inputs.text("op")
         if operation is not None:
             reply.finish({"description": np.array([self._operate(operation)])})
@@ -105,21 +79,13 @@ class ChatModel:
             nonlocal written
             written += len(progress.tokens)
             try:
-                if progress.error is not None:
-                    reply.fail(progress.error)
-                    return
-                reply.write(stream.feed(progress.tokens))
-                reason = "stop" if stream.stopped else progress.finish_reason
-                if reason is None:
-                    return
-                self._engine.cancel(name)  # a stop text ends an answer that the engine would go on with
-                reply.write(stream.finish())
-                usage = np.array([len(prompt), written], dtype=np.int32)
-                reply.finish({"finish_reason": np.array([reason]), "usage": usage})
+                ended = _tell(reply, stream, progress, (len(prompt), written))
             except Exception:
                 log.exception("an answer could not be sent")
-                self._engine.cancel(name)
-            self._waiting.pop(name, None)
+                ended = True
+            if ended:
+                self._waiting.pop(name, None)
+                self._engine.cancel(name)  # a stop text ends an answer that the engine would go on with
 
         self._waiting[name] = reply
         try:
@@ -137,7 +103,7 @@ class ChatModel:
 
     def _drop_the_gone(self) -> None:
         for name, reply in list(self._waiting.items()):
-            if reply.gone:
+            if reply.is_gone():
                 self._engine.cancel(name)
                 self._waiting.pop(name, None)
                 reply.finish({"finish_reason": np.array(["cancelled"])})
@@ -158,3 +124,18 @@ class ChatModel:
         done.wait()
         if failures:
             raise failures[0]
+
+
+def _tell(reply: Reply, stream: TextStream, progress: Progress, usage: tuple[int, int]) -> bool:
+    """Send what came of a request and tell whether that was its end."""
+    if progress.error is not None:
+        reply.fail(progress.error)
+        return True
+    text = stream.feed(progress.tokens)
+    reason = "stop" if stream.stopped else progress.finish_reason
+    for piece in (text, "" if reason is None else stream.finish()):
+        if piece:
+            reply.send({"text": np.array([piece])})
+    if reason is not None:
+        reply.finish({"finish_reason": np.array([reason]), "usage": np.array(usage, dtype=np.int32)})
+    return reason is not None

@@ -44,6 +44,7 @@ def test_defaults_and_what_is_given():
         ("messages", {"messages": [{"role": "robot", "content": "x"}]}),
         ("messages", {"messages": [{"role": "user", "content": ["x"]}]}),
         ("messages", {"messages": HI * 1001}),
+        ("messages", {"messages": [{"role": "user", "content": "x" * 600_000}] * 2}),
         ("temperature", {"temperature": 2.1}),
         ("top_p", {"top_p": 0.0}),
         ("top_k", {"top_k": -1}),
