@@ -68,7 +68,11 @@ class SenseVoice(nn.Module):
     ) -> Tensor:
         """Return the encoder's output, float32 [B, T, size], for `forward`'s inputs."""
         features, count = self.features(audio, audio_length.long(), dither)
-        fixed = torch.tensor([EMOTION_QUERY, EVENT_QUERY]).repeat(audio.shape[0], 1)
+        return self.encode_features(features, count, language, text_norm)
+
+    def encode_features(self, features: Tensor, count: Tensor, language: Tensor, text_norm: Tensor) -> Tensor:
+        """Return the encoder's output for features [B, T, inputs], of which int64 [B, 1] count."""
+        fixed = torch.tensor([EMOTION_QUERY, EVENT_QUERY]).repeat(features.shape[0], 1)
         queries = self.embed(torch.cat([language.long(), fixed, text_norm.long()], dim=1))
         return self.encoder(torch.cat([queries, features], dim=1), count + QUERIES)
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,8 +19,9 @@ from python_backend.token2wav.encoder import relative_positions
 from python_backend.token2wav.flow import Flow
 from python_backend.token2wav.masks import valid_positions
 from python_backend.token2wav.streaming.chunks import CHUNK_GROUPS
+from python_backend.token2wav.tokens import PAIRS_PER_GROUP
 from training.loop import Schedule, train
-from training.pairs import FRAMES_PER_GROUP, Pairs
+from training.pairs import FRAMES_PER_GROUP, MelBatch, Pairs
 
 VOCAB = 5121
 CONFIG = FlowConfig(
@@ -39,30 +41,36 @@ CONFIG = FlowConfig(
         key_bias=True,
     ),
     estimator=EstimatorConfig(
-        in_channels=320, out_channels=80, hidden_size=144, depth=5, num_heads=4, head_dim=36, mlp_ratio=2.0
+        in_channels=320, out_channels=80, hidden_size=144, depth=5, num_heads=4, head_dim=32, mlp_ratio=2.0
     ),
 )
 SCHEDULE = Schedule(steps=20_000, rate=1e-3, warmup=500)
-BATCH = 16
+BATCH_GROUPS = 700  # of prompts and targets with their padding, 84 s
+CHUNKED = 0.5  # of the steps
 WITHOUT_CONDITION = 0.2  # of the rows, so that guidance has something to point away from
 MU_WEIGHT = 0.3  # of the encoder's own guess at the mel; it teaches the encoder long before the flow can
 CONTEXT_FRAMES = 96  # of the past, next to the prompt, that the estimator keeps in a stream
 
 
-def run(pairs: Pairs, folder: Path, device: torch.device) -> None:
+def run(pairs: Pairs, folder: Path, device: torch.device, effort: float = 1.0) -> None:
     """Train the flow; leaves `flow.pt` in `folder`."""
     network = Flow(CONFIG).to(device)
 
-    def loss(step: int) -> dict[str, Tensor]:
-        return losses(network, pairs, np.random.default_rng(step), device)
+    def draw(step: int) -> MelBatch:
+        return pairs.mel_batch(np.random.default_rng(step), BATCH_GROUPS)
 
-    train(network, loss, SCHEDULE, folder, "flow", device)
+    def loss(batch: MelBatch, step: int) -> dict[str, Tensor]:
+        return losses(network, batch, np.random.default_rng([step, 1]), device)
+
+    train(network, draw, loss, SCHEDULE.scaled(effort), folder, "flow", device)
     torch.save(network.state_dict(), folder / "flow.pt")
 
 
-def losses(network: Flow, pairs: Pairs, generator: np.random.Generator, device: torch.device) -> dict[str, Tensor]:
-    """Draw a batch and compare the velocity, and the encoder's mel, with the truth on the frames after the prompt."""
-    batch = pairs.mel_batch(generator, BATCH)
+def losses(network: Flow, batch: MelBatch, generator: np.random.Generator, device: torch.device) -> dict[str, Tensor]:
+    """Compare the velocity, and the encoder's mel, with the truth.
+
+    The prompt's frames count as well: a solve goes through them too, and the others attend to what becomes of them.
+    """
     groups = batch.tokens.shape[1] // (FRAMES_PER_GROUP // 2)
     tokens, mel, prompt_mel, speaker = (
         torch.from_numpy(value).to(device) for value in (batch.tokens, batch.mel, batch.prompt_mel, batch.speaker)
@@ -70,10 +78,11 @@ def losses(network: Flow, pairs: Pairs, generator: np.random.Generator, device: 
     lengths, prompts = (torch.from_numpy(value).to(device) for value in (batch.lengths, batch.prompts))
     size = groups * FRAMES_PER_GROUP
     valid = valid_positions(lengths * FRAMES_PER_GROUP, size)
-    wanted = valid & ~valid_positions(prompts * FRAMES_PER_GROUP, size)
-    frame_mask, pair_mask = _masks(prompts, groups, valid, generator.random() < 0.5)
+    chunked = generator.random() < CHUNKED
+    ends = _chunk_ends(groups, generator) if chunked else None
+    frame_mask, pair_mask = _masks(prompts, valid, ends)
 
-    mu = _mu(network, tokens, pair_mask, frame_mask)
+    mu = _mu(network, tokens, lengths, prompts if chunked else None, pair_mask, frame_mask)
     kept = torch.from_numpy(generator.random(len(mel)) >= WITHOUT_CONDITION).to(device)[:, None, None]
     context = network.decoder.estimator.context(mu, network.speaker(speaker), prompt_mel) * kept
     uniform = torch.from_numpy(generator.random(len(mel), dtype=np.float32)).to(device)
@@ -82,23 +91,27 @@ def losses(network: Flow, pairs: Pairs, generator: np.random.Generator, device: 
     x = noise + time[:, None, None] * (mel - noise)
     velocity = _velocity(network.decoder.estimator, x, context, time, frame_mask)
     return {
-        "flow": (velocity.float() - (mel - noise))[wanted].square().mean(),
+        "flow": (velocity.float() - (mel - noise))[valid].square().mean(),
         "mu": MU_WEIGHT * (mu.float() - mel)[valid].abs().mean(),
     }
 
 
-def _masks(prompts: Tensor, groups: int, valid: Tensor, chunked: bool) -> tuple[Tensor, Tensor]:
+def _chunk_ends(groups: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return where chunks end, in groups after the prompt: the sizes a stream may choose, the smallest first."""
+    return np.cumsum([CHUNK_GROUPS[0], *generator.choice(CHUNK_GROUPS, size=groups // CHUNK_GROUPS[0] + 1)])
+
+
+def _masks(prompts: Tensor, valid: Tensor, ends: NDArray[np.int64] | None) -> tuple[Tensor, Tensor]:
     """Say what each frame may attend to: bool [B, 1, T, T] for frames of the estimator, and for pairs of the encoder.
 
-    In a stream the prompt knows itself alone, a chunk knows the prompt, itself and its past; of the past the estimator
-    remembers `CONTEXT_FRAMES`.
+    In a stream, whose chunks end at `ends`, the prompt knows itself alone, a chunk knows the prompt, itself and its
+    past; of the past the estimator remembers `CONTEXT_FRAMES`.
     """
     size = valid.shape[1]
     keys = valid[:, None, None, :]
-    if not chunked:
+    if ends is None:
         every = keys.expand(-1, 1, size, -1)
         return every, every[:, :, ::2, ::2]
-    ends = np.cumsum([*CHUNK_GROUPS, *([CHUNK_GROUPS[-1]] * groups)])
     frame = torch.arange(size, device=valid.device)
     behind = frame[None] - (prompts * FRAMES_PER_GROUP)[:, None]  # frames since the prompt's end
     chunk = torch.bucketize(behind // FRAMES_PER_GROUP, torch.from_numpy(ends).to(valid.device), right=True)
@@ -112,10 +125,14 @@ def _masks(prompts: Tensor, groups: int, valid: Tensor, chunked: bool) -> tuple[
     return (past & recent[:, None]) | itself, (past | itself)[:, :, ::2, ::2]
 
 
-def _mu(network: Flow, tokens: Tensor, pair_mask: Tensor, frame_mask: Tensor) -> Tensor:
-    """Encode as `UpsampleEncoder.forward` does, under other masks."""
+def _mu(
+    network: Flow, tokens: Tensor, lengths: Tensor, prompts: Tensor | None, pair_mask: Tensor, frame_mask: Tensor
+) -> Tensor:
+    """Encode as `UpsampleEncoder.forward` does, under other masks; with `prompts`, as a stream does."""
     encoder = network.encoder
-    x = encoder.pre_lookahead_layer(encoder.embed(network.input_embedding(tokens)))
+    embedded = encoder.embed(network.input_embedding(tokens))
+    embedded = embedded * valid_positions(lengths * PAIRS_PER_GROUP, embedded.shape[1])[..., None]
+    x = encoder.pre_lookahead_layer(embedded) if prompts is None else _streamed_lookahead(network, embedded, prompts)
     open_pairs, open_frames = (
         torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e9) for mask in (pair_mask, frame_mask)
     )
@@ -126,6 +143,21 @@ def _mu(network: Flow, tokens: Tensor, pair_mask: Tensor, frame_mask: Tensor) ->
         for block in blocks:
             x = block(x, positions, closed.to(x.dtype))
     return network.encoder_proj(encoder.after_norm(x))
+
+
+def _streamed_lookahead(network: Flow, embedded: Tensor, prompts: Tensor) -> Tensor:
+    """Apply the look-ahead where the prompt, set up before its stream is there, is followed by its own beginning."""
+    layer = network.encoder.pre_lookahead_layer
+    ahead, place = layer.lookahead, torch.arange(embedded.shape[1], device=embedded.device)
+    size = (prompts * PAIRS_PER_GROUP)[:, None]
+    is_prompt = (place < size)[..., None]
+    again = torch.where(place < size, place, (place - size) % size)[..., None].expand_as(embedded)
+
+    def first(x: Tensor) -> Tensor:
+        return F.leaky_relu(layer.conv1(F.pad(x.transpose(1, 2), (0, ahead)))).transpose(1, 2)
+
+    y = torch.where(is_prompt, first(embedded.gather(1, again)), first(embedded))
+    return embedded + layer.conv2(F.pad(y.transpose(1, 2), (2, 0))).transpose(1, 2)
 
 
 def _velocity(estimator: DiT, x: Tensor, context: Tensor, time: Tensor, mask: Tensor) -> Tensor:

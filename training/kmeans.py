@@ -8,8 +8,10 @@ BLOCK = 16_384
 
 def kmeans(vectors: Tensor, count: int, iterations: int, seed: int) -> Tensor:
     """Return centroids float32 [count, size] of vectors float32 [N, size]; an empty cluster takes a far vector."""
-    generator = torch.Generator().manual_seed(seed)
-    centroids = vectors[torch.randperm(len(vectors), generator=generator)[:count]].clone()
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    centroids = vectors[
+        torch.randperm(len(vectors), generator=generator, device="cpu")[:count].to(vectors.device)
+    ].clone()
     for _ in range(iterations):
         nearest, distance = assign(vectors, centroids)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, vectors)

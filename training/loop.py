@@ -3,9 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +16,9 @@ from torch import nn
 
 SAVE_SECONDS = 120
 REPORT_STEPS = 50
+AHEAD = 4  # batches drawn while the network is busy
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,10 @@ class Schedule:
     clip: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
 
+    def scaled(self, effort: float) -> "Schedule":
+        """Return this schedule with so many times the steps, two at least."""
+        return replace(self, steps=max(2, round(self.steps * effort)), warmup=max(1, round(self.warmup * effort)))
+
     def at(self, step: int) -> float:
         """Return the learning rate of a step."""
         if step < self.warmup:
@@ -42,16 +52,22 @@ class Schedule:
         return self.rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * part)))
 
 
-Loss = Callable[[int], dict[str, torch.Tensor]]
-
-
-def train(network: nn.Module, loss: Loss, schedule: Schedule, folder: Path, name: str, device: torch.device) -> None:
+def train(
+    network: nn.Module,
+    draw: Callable[[int], T],
+    loss: Callable[[T, int], dict[str, torch.Tensor]],
+    schedule: Schedule,
+    folder: Path,
+    name: str,
+    device: torch.device,
+) -> None:
     """Train `network` until the schedule's end, from the last checkpoint in `folder` if there is one.
 
     Args:
         network: on `device`; its weights are updated in place.
-        loss: makes the named losses of a step, whose sum is minimised; it seeds its batch by the step's number, so that
-            a resumed run sees what an uninterrupted one would.
+        draw: makes the batch of a step on the CPU; it seeds itself by the step's number, so that a resumed run sees
+            what an uninterrupted one would. It is called in other threads, ahead of time.
+        loss: makes the named losses of a batch and its step, whose sum is minimised.
         folder: gets `<name>.state` (to resume) and `<name>.jsonl` (a line of means every 50 steps).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,25 +86,25 @@ def train(network: nn.Module, loss: Loss, schedule: Schedule, folder: Path, name
         torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
         part.replace(state_path)
 
-    sums: dict[str, float] = {}
+    sums: dict[str, torch.Tensor | float] = {}
     counted, saved, started = 0, time.monotonic(), time.monotonic()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress, log_path.open("a", encoding="utf-8") as log:
         task = progress.add_task(name, total=schedule.steps, completed=first)
-        for step in range(first, schedule.steps):
+        for step, batch in drawn(draw, first, schedule.steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.at(step)
             with torch.autocast(device.type, torch.bfloat16):
-                losses = loss(step)
+                losses = loss(batch, step)
             optimizer.zero_grad(set_to_none=True)
             torch.stack([value.float() for value in losses.values()]).sum().backward()
             nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
             optimizer.step()
             for key, value in losses.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach())
+                sums[key] = sums.get(key, 0.0) + value.detach().float()
             counted += 1
             if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
-                means = {key: round(value / counted, 4) for key, value in sums.items()}
+                means = {key: round(float(value) / counted, 4) for key, value in sums.items()}
                 seconds = round((time.monotonic() - started) / counted, 3)
                 log.write(json.dumps({"step": step + 1, **means, "seconds_per_step": seconds}) + "\n")
                 log.flush()
@@ -100,6 +116,16 @@ def train(network: nn.Module, loss: Loss, schedule: Schedule, folder: Path, name
             progress.advance(task)
     save(schedule.steps)
     network.eval()
+
+
+def drawn(draw: Callable[[int], T], first: int, stop: int) -> Iterator[tuple[int, T]]:
+    """Yield every step from `first` to `stop` with its batch, which is drawn while the ones before are in use."""
+    with ThreadPoolExecutor(2, "draw") as pool:
+        ahead: deque[Future[T]] = deque()
+        for step in range(first, stop):
+            while len(ahead) <= AHEAD and step + len(ahead) < stop:
+                ahead.append(pool.submit(draw, step + len(ahead)))
+            yield step, ahead.popleft().result()
 
 
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:

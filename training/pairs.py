@@ -11,13 +11,17 @@ from python_backend.token2wav.tokens import pairs as token_pairs
 from python_backend.voice.mel import log_mel
 from training import tokens
 from training.dataset import Clip, Corpus
+from training.mels import Mels
 
 FRAMES_PER_GROUP = 6
 VOCAB = 5121
-LONGEST_PROMPT = 40  # groups, 4.8 s
+SHORTEST_PROMPT, LONGEST_PROMPT = 8, 40  # groups, 1 and 4.8 s
 LONGEST = 90  # groups of prompt and target
 NOISY = 0.3
+OTHER_MANNER, OTHER_LANGUAGE = 0.3, 0.15  # of the targets: what an edit or a clone across languages asks of the flow
+GAIN = (0.2, 1.5)  # the level of a prompt is its speaker's choice, and what is made after it has the same
 SILENCE = -11.5129  # the mel's floor
+CANDIDATES = 6  # drawn for each row of a batch, so that its rows can be about as long as one another
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Spoken:
     noisy: NDArray[np.int32]
     paused: NDArray[np.int32]
     embedding: NDArray[np.float32]
+    noisy_embedding: NDArray[np.float32]
 
     @property
     def groups(self) -> int:
@@ -67,7 +72,7 @@ class Pairs:
     """
 
     def __init__(self, corpus: Corpus, work: Path, held_out: bool = False):
-        self.corpus = corpus
+        self.corpus, self.mels = corpus, Mels(corpus, work)
         self.spoken: list[Spoken] = []
         self.alike: dict[tuple[str, str, str], list[Spoken]] = {}
         self.sentence: dict[tuple[str, int], dict[str, Spoken]] = {}
@@ -77,7 +82,8 @@ class Pairs:
                 if clip.held_out != held_out:
                     continue
                 versions = (heard.clean[number], heard.noisy[number], heard.paused[number])
-                spoken = Spoken(clip, number, *versions, heard.embeddings[number])
+                embeddings = (heard.embeddings[number], heard.noisy_embeddings[number])
+                spoken = Spoken(clip, number, *versions, *embeddings)
                 self.spoken.append(spoken)
                 self.alike.setdefault((clip.voice, clip.language, clip.manner), []).append(spoken)
                 self.sentence.setdefault((shard, clip.sentence), {})[clip.manner] = spoken
@@ -88,48 +94,69 @@ class Pairs:
         others = self.alike[clip.voice, clip.language, clip.manner]
         for _ in range(20):
             prompt = others[generator.integers(len(others))]
-            if prompt is not target and 8 <= prompt.groups <= LONGEST_PROMPT:
+            if prompt is not target and SHORTEST_PROMPT <= prompt.groups <= LONGEST_PROMPT:
                 return prompt
         return prompt
 
-    def mel_batch(self, generator: np.random.Generator, count: int) -> MelBatch:
-        """Draw targets with prompts; some prompts are noisy, and the target then is to be clean all the same."""
-        rows: list[tuple[Spoken, Spoken, bool]] = []
-        while len(rows) < count:
+    def heard_before(self, generator: np.random.Generator, target: Spoken) -> Spoken:
+        """Return a clip of the target's voice that the flow may have for a prompt, in an edit too."""
+        clip, chance = target.clip, generator.random()
+        takes = list(self.sentence[clip.shard, clip.sentence].values())
+        if chance < OTHER_MANNER and len(takes) > 1:
+            return takes[generator.integers(len(takes))]
+        other = self.alike.get((clip.voice, {"en": "zh", "zh": "en"}[clip.language], clip.manner))
+        if chance > 1 - OTHER_LANGUAGE and other:
+            return other[generator.integers(len(other))]
+        return self.prompt_for(generator, target)
+
+    def mel_batch(self, generator: np.random.Generator, groups: int) -> MelBatch:
+        """Draw targets with prompts, of about the same length and at most so many `groups` in all with the padding.
+
+        Some prompts are noisy, and what is made of their tokens and after them is to be clean all the same.
+        """
+        candidates: list[tuple[int, Spoken, Spoken]] = []
+        while len(candidates) < CANDIDATES * groups // LONGEST:
             target = self.spoken[generator.integers(len(self.spoken))]
-            prompt = self.prompt_for(generator, target)
-            if prompt.groups + target.groups <= LONGEST:
-                rows.append((prompt, target, generator.random() < NOISY))
-        size = max(prompt.groups + target.groups for prompt, target, _ in rows)
+            prompt = self.heard_before(generator, target)
+            if (length := prompt.groups + target.groups) <= LONGEST:
+                candidates.append((length, prompt, target))
+        candidates.sort(key=lambda row: row[0])
+        last = int(generator.integers(len(candidates)))
+        size = candidates[last][0]
+        rows = candidates[max(0, last + 1 - groups // size) : last + 1]
+        return self._assemble(generator, [(prompt, target) for _, prompt, target in rows], size)
+
+    def _assemble(self, generator: np.random.Generator, rows: list[tuple[Spoken, Spoken]], size: int) -> MelBatch:
+        count, frames = len(rows), FRAMES_PER_GROUP * size
         batch = MelBatch(
             tokens=np.full((count, 3 * size, 2), 1024, dtype=np.int64),
-            mel=np.full((count, FRAMES_PER_GROUP * size, 80), SILENCE, dtype=np.float32),
-            prompt_mel=np.zeros((count, FRAMES_PER_GROUP * size, 80), dtype=np.float32),
-            speaker=np.stack([prompt.embedding for prompt, _, _ in rows]),
-            lengths=np.array([prompt.groups + target.groups for prompt, target, _ in rows]),
-            prompts=np.array([prompt.groups for prompt, _, _ in rows]),
+            mel=np.full((count, frames, 80), SILENCE, dtype=np.float32),
+            prompt_mel=np.zeros((count, frames, 80), dtype=np.float32),
+            speaker=np.zeros((count, 192), dtype=np.float32),
+            lengths=np.zeros(count, dtype=np.int64),
+            prompts=np.zeros(count, dtype=np.int64),
         )
-        for row, (prompt, target, is_noisy) in enumerate(rows):
-            first = self._heard(prompt, is_noisy)[: 5 * prompt.groups]
-            groups = len(first) // 5
+        for row, (prompt, target) in enumerate(rows):
+            is_noisy = generator.random() < NOISY
+            heard = prompt.noisy if is_noisy else prompt.clean
+            # The tokens of a noisy clip may be a group more or less than those of the clean one.
+            groups = min(len(heard) // 5, prompt.groups)
             batch.prompts[row], batch.lengths[row] = groups, groups + target.groups
-            value = token_pairs("tokens", np.concatenate([first, target.clean]), VOCAB, LONGEST)
+            value = token_pairs("tokens", np.concatenate([heard[: 5 * groups], target.clean]), VOCAB, LONGEST)
             batch.tokens[row, : len(value)] = value
-            frames = FRAMES_PER_GROUP * groups
-            batch.mel[row, :frames] = self._mel(prompt, groups, False)
-            batch.prompt_mel[row, :frames] = self._mel(prompt, groups, is_noisy)
-            mel = log_mel(self.corpus.waveform(target.clip))[:, : FRAMES_PER_GROUP * target.groups].T
-            batch.mel[row, frames : frames + len(mel)] = mel
+            batch.speaker[row] = prompt.noisy_embedding if is_noisy else prompt.embedding
+            gain, clean = np.log(generator.uniform(*GAIN)), self.mels.mel(prompt.clip)
+            given = self._noisy_mel(prompt) if is_noisy else clean
+            first = FRAMES_PER_GROUP * groups
+            batch.prompt_mel[row, :first] = _louder(given[nearest_frames(len(given), first)], gain)
+            batch.mel[row, :first] = _louder(clean[nearest_frames(len(clean), first)], gain)
+            wanted = self.mels.mel(target.clip)[: FRAMES_PER_GROUP * target.groups]
+            batch.mel[row, first : first + len(wanted)] = _louder(wanted, gain)
         return batch
 
-    @staticmethod
-    def _heard(spoken: Spoken, is_noisy: bool) -> NDArray[np.int32]:
-        return spoken.noisy if is_noisy else spoken.clean
+    def _noisy_mel(self, spoken: Spoken) -> NDArray[np.float32]:
+        return log_mel(tokens.noisy_waveform(self.corpus, spoken.clip.shard, spoken.number)).T
 
-    def _mel(self, spoken: Spoken, groups: int, is_noisy: bool) -> NDArray[np.float32]:
-        """Return the mel [6 * groups, 80] of a clip, aligned to its tokens as a prompt's is."""
-        clip = spoken.clip
-        noisy = tokens.noisy_waveform
-        waveform = noisy(self.corpus, clip.shard, spoken.number) if is_noisy else self.corpus.waveform(clip)
-        mel = log_mel(waveform)
-        return mel[:, nearest_frames(mel.shape[1], FRAMES_PER_GROUP * groups)].T
+
+def _louder(mel: NDArray[np.float32], gain: float) -> NDArray[np.float32]:
+    return np.maximum(mel + np.float32(gain), np.float32(SILENCE))

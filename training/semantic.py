@@ -1,5 +1,6 @@
 """The semantic tokenizer: codes from which phones, pitch and loudness can be read, and with the voice the mel."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.demo.s3_tokenizer import CODES, S3Sizes, S3Tokenizer
-from export.features import WhisperLogMel
+from export.features import FRAME_SHIFT, WhisperLogMel
 from python_backend.voice.clip import TOKEN_RATE
-from python_backend.voice.mel import MEL_RATE as RATE
-from python_backend.voice.mel import log_mel
 from training import noise, pitch
 from training.dataset import Clip, Corpus, padded
 from training.loop import Schedule, train
+from training.mels import Mels
 
 SIZES = S3Sizes(width=96, heads=4, blocks=2)
 FRAME_SECONDS = 0.04
@@ -27,7 +27,7 @@ NOISY = 0.3
 DECAY = 0.97
 COMMITMENT = 1.0
 REVIVE_BELOW = 0.05
-MEL_FRAMES = 2  # 50 Hz frames per code
+FRAMES_PER_CODE, MEL_FRAMES = 4, 2  # 100 Hz frames of what is heard, 50 Hz frames of the mel
 HIDDEN = 192
 
 
@@ -60,7 +60,8 @@ class Quantizer(nn.Module):
         unused = torch.nonzero(self.sizes < REVIVE_BELOW)[:, 0]
         if len(unused) and step % 10 == 0:
             generator = torch.Generator(device="cpu").manual_seed(step)
-            fresh = x[torch.randint(len(x), (len(unused),), generator=generator).to(x.device)]
+            chosen = torch.randint(len(x), (len(unused),), generator=generator, device="cpu")
+            fresh = x[chosen.to(x.device)]
             self.sums[unused] = fresh
             self.sizes[unused] = 1.0
         self.codebook.copy_(F.normalize(self.sums, dim=1))
@@ -91,32 +92,47 @@ class SemanticModel(nn.Module):
         return mel.unflatten(2, (MEL_FRAMES, 80)).flatten(1, 2)
 
 
-def run(corpus: Corpus, folder: Path, device: torch.device) -> None:
+@dataclass(frozen=True)
+class Batch:
+    """Clips and what their codes shall tell, on the CPU; T codes, 2 T mel frames.
+
+    Attributes:
+        audio: float32 [B, N] at 16 kHz, what is heard.
+        counts: int64 [B], frames of the log-mel that the encoder takes.
+        phones: int64 [B, T, 2].
+        f0: float32 [B, 2 T], Hz.
+        mel: float32 [B, 2 T, 80], without noise.
+        voices: int64 [B].
+    """
+
+    audio: Tensor
+    counts: Tensor
+    phones: Tensor
+    f0: Tensor
+    mel: Tensor
+    voices: Tensor
+
+
+def run(corpus: Corpus, folder: Path, device: torch.device, effort: float = 1.0) -> None:
     """Train encoder and codebook; leaves `semantic.pt` in `folder`."""
-    clips = corpus.training()
+    clips, mels = corpus.training(), Mels(corpus, folder)
     network = SemanticModel(len(corpus.phones), len(corpus.voices)).to(device)
     features = WhisperLogMel().to(device)
 
-    def loss(step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> Batch:
         generator = np.random.default_rng(step)
         batch = [clips[index] for index in generator.integers(len(clips), size=BATCH)]
-        return _losses(network, features, corpus, batch, generator, step, device)
+        return _batch(corpus, mels, batch, generator)
 
-    train(network, loss, SCHEDULE, folder, "semantic", device)
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        return losses(network, features, batch, step, device)
+
+    train(network, draw, loss, SCHEDULE.scaled(effort), folder, "semantic", device)
     network.encoder.codebook.copy_(network.quantizer.codebook.T)
     torch.save(network.state_dict(), folder / "semantic.pt")
 
 
-def _losses(
-    network: SemanticModel,
-    features: WhisperLogMel,
-    corpus: Corpus,
-    batch: list[Clip],
-    generator: np.random.Generator,
-    step: int,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    clean = [corpus.waveform(clip) for clip in batch]
+def _batch(corpus: Corpus, mels: Mels, batch: list[Clip], generator: np.random.Generator) -> Batch:
     heard = []
     for clip in batch:
         speech = corpus.speech(clip)
@@ -124,21 +140,32 @@ def _losses(
             speech = noise.add(generator, speech, TOKEN_RATE, generator.uniform(3, 25))
         heard.append(speech / max(np.abs(speech).max(), 1e-3) * np.float32(0.999))
     audio, _ = padded(heard)
+    frames = -(-(audio.shape[1] // FRAME_SHIFT) // FRAMES_PER_CODE)
+    times = np.arange(frames)[:, None] * FRAME_SECONDS + np.array(OFFSETS)
+    return Batch(
+        audio=audio,
+        counts=torch.tensor([len(speech) // FRAME_SHIFT for speech in heard]),
+        phones=torch.from_numpy(np.stack([corpus.labels(clip, times) for clip in batch])),
+        f0=_framed([mels.f0(clip) for clip in batch], frames * MEL_FRAMES),
+        mel=_framed([mels.mel(clip) for clip in batch], frames * MEL_FRAMES),
+        voices=torch.tensor([corpus.voices.index(clip.voice) for clip in batch]),
+    )
+
+
+def losses(
+    network: SemanticModel, features: WhisperLogMel, batch: Batch, step: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Compare what the codes tell with the truth."""
+    counts, phones, f0, target, voices = (
+        value.to(device) for value in (batch.counts, batch.phones, batch.f0, batch.mel, batch.voices)
+    )
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        mels = torch.cat([features(row[None].to(device)) for row in audio])
-    counts = torch.tensor([len(speech) // 160 for speech in heard], device=device)
-    encoded = network.encoder.encode(mels, counts)
-    frames = encoded.shape[1]
-    valid = torch.arange(frames, device=device) < (counts // 4)[:, None]
+        log_mels = torch.cat([features(row[None].to(device)) for row in batch.audio])
+    encoded = network.encoder.encode(log_mels, counts)
+    valid = torch.arange(encoded.shape[1], device=device) < (counts // FRAMES_PER_CODE)[:, None]
     quantized, commitment = network.quantizer(encoded[valid], step)
     spread = torch.zeros_like(encoded, dtype=quantized.dtype)
     spread[valid] = quantized
-
-    times = np.arange(frames)[:, None] * FRAME_SECONDS + np.array(OFFSETS)
-    phones = torch.from_numpy(np.stack([corpus.labels(clip, times) for clip in batch])).to(device)
-    f0 = _framed([pitch.f0(waveform, RATE) for waveform in clean], frames * MEL_FRAMES, device)
-    target = _framed([log_mel(waveform).T for waveform in clean], frames * MEL_FRAMES, device)
-    voices = torch.tensor([corpus.voices.index(clip.voice) for clip in batch], device=device)
     predicted = network.reconstruct(spread, voices)
     within = valid.repeat_interleave(MEL_FRAMES, dim=1)
     return {
@@ -155,7 +182,6 @@ def _losses(
     }
 
 
-def _framed(rows: list[NDArray[np.float32]], frames: int, device: torch.device) -> Tensor:
+def _framed(rows: list[NDArray[np.float32]], frames: int) -> Tensor:
     """Stack rows [T, …] to [B, frames, …], cut or filled with each row's last value."""
-    wanted = [row[np.minimum(np.arange(frames), len(row) - 1)] for row in rows]
-    return torch.from_numpy(np.stack(wanted)).to(device)
+    return torch.from_numpy(np.stack([row[np.minimum(np.arange(frames), len(row) - 1)] for row in rows]))

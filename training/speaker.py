@@ -38,13 +38,13 @@ class SpeakerClassifier(nn.Module):
         return F.cross_entropy(SCALE * (cosine - MARGIN * F.one_hot(voices, cosine.shape[1])), voices)
 
 
-def run(corpus: Corpus, folder: Path, device: torch.device) -> None:
+def run(corpus: Corpus, folder: Path, device: torch.device, effort: float = 1.0) -> None:
     """Train the encoder; leaves `speaker.pt` in `folder`."""
     # A whisper sounds alike in every voice but the one that always whispers.
     clips = [clip for clip in corpus.training() if clip.manner != "whisper" and clip.seconds > SECONDS]
     network = SpeakerClassifier(len(corpus.voices)).to(device)
 
-    def loss(step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> tuple[Tensor, Tensor]:
         generator = np.random.default_rng(step)
         batch = [clips[index] for index in generator.integers(len(clips), size=BATCH)]
         size = int(SECONDS * TOKEN_RATE)
@@ -56,8 +56,11 @@ def run(corpus: Corpus, folder: Path, device: torch.device) -> None:
             if generator.random() < NOISY:
                 speech = noise.add(generator, speech.astype(np.float32), TOKEN_RATE, generator.uniform(5, 25))
             rows.append(speech.astype(np.float32))
-        voices = torch.tensor([corpus.voices.index(clip.voice) for clip in batch], device=device)
-        return {"voice": network(torch.from_numpy(np.stack(rows)).to(device), voices)}
+        return torch.from_numpy(np.stack(rows)), torch.tensor([corpus.voices.index(clip.voice) for clip in batch])
 
-    train(network, loss, SCHEDULE, folder, "speaker", device)
+    def loss(batch: tuple[Tensor, Tensor], _step: int) -> dict[str, Tensor]:
+        audio, voices = (value.to(device) for value in batch)
+        return {"voice": network(audio, voices)}
+
+    train(network, draw, loss, SCHEDULE.scaled(effort), folder, "speaker", device)
     torch.save(network.encoder.state_dict(), folder / "speaker.pt")

@@ -36,13 +36,14 @@ class Tokens:
     Attributes:
         clean, noisy, paused: int32 [5g] for each clip: as it is, with noise added, and with pauses put in (empty for
             most).
-        embeddings: float32 [clips, 192].
+        embeddings, noisy_embeddings: float32 [clips, 192].
     """
 
     clean: list[NDArray[np.int32]]
     noisy: list[NDArray[np.int32]]
     paused: list[NDArray[np.int32]]
     embeddings: NDArray[np.float32]
+    noisy_embeddings: NDArray[np.float32]
 
 
 def noisy_waveform(corpus: Corpus, shard: str, number: int) -> NDArray[np.float32]:
@@ -85,7 +86,7 @@ def load(work: Path, shard: str) -> Tokens:
     """Read what `run` wrote for a shard."""
     with np.load(_path(work, shard)) as file:
         rows = {name: np.split(file[name], np.cumsum(file[f"{name}_lengths"])[:-1]) for name in VERSIONS}
-        return Tokens(embeddings=file["embeddings"], **rows)
+        return Tokens(embeddings=file["embeddings"], noisy_embeddings=file["noisy_embeddings"], **rows)
 
 
 def _path(work: Path, shard: str) -> Path:
@@ -96,13 +97,15 @@ def _tokenize(folder: Path, networks: Path, work: Path, shard: str) -> None:
     corpus = Corpus(folder, [shard])
     encoder = VoiceEncoder(_caller(networks), threads=1)
     versions: dict[str, list[NDArray[np.int32]]] = {name: [] for name in VERSIONS}
-    embeddings = []
+    embeddings, noisy_embeddings = [], []
     for number, clip in enumerate(corpus.clips):
         waveform = corpus.waveform(clip)
         voice = encoder.encode(waveform, RATE)
         versions["clean"].append(voice.prompt_tokens)
         embeddings.append(voice.speaker_embedding)
-        versions["noisy"].append(encoder.encode(noisy_waveform(corpus, shard, number), RATE).prompt_tokens)
+        noisy = encoder.encode(noisy_waveform(corpus, shard, number), RATE)
+        versions["noisy"].append(noisy.prompt_tokens)
+        noisy_embeddings.append(noisy.speaker_embedding)
         is_paused = clip.manner == "neutral" and clip.sentence % PAUSED_EVERY == 0
         paused = paused_waveform(waveform, RATE, np.random.default_rng([number, *shard.encode()]))
         versions["paused"].append(encoder.encode(paused, RATE).prompt_tokens if is_paused else np.empty(0, np.int32))
@@ -110,7 +113,8 @@ def _tokenize(folder: Path, networks: Path, work: Path, shard: str) -> None:
     part = _path(work, shard).with_suffix(".part.npz")
     arrays = {name: np.concatenate(rows) for name, rows in versions.items()}
     lengths = {f"{name}_lengths": np.array(list(map(len, rows))) for name, rows in versions.items()}
-    np.savez(part, embeddings=np.stack(embeddings), **arrays, **lengths)
+    voices = {"embeddings": np.stack(embeddings), "noisy_embeddings": np.stack(noisy_embeddings)}
+    np.savez(part, **voices, **arrays, **lengths)
     part.replace(_path(work, shard))
 
 

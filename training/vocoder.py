@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from export.hift import Hift, HiftConfig
+from python_backend.voice.mel import FLOOR as FLOOR_OF_MEL
 from python_backend.voice.mel import MEL_RATE as RATE
-from python_backend.voice.mel import log_mel
-from training import pitch
 from training.dataset import Corpus
 from training.loop import Schedule, train
+from training.mels import Mels
 
 CONFIG = HiftConfig(
     in_channels=80,
@@ -35,9 +35,12 @@ CONFIG = HiftConfig(
 )
 SCHEDULE = Schedule(steps=8000, rate=1e-3, betas=(0.8, 0.99), weight_decay=0.0)
 BATCH, FRAMES = 8, 32
+GAIN = (0.3, 1.5)
 HOP = 480
 RESOLUTIONS = (320, 640, 1280, 2560)
 FLOOR = 1e-3  # below it a bin's logarithm counts for nothing
+
+Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class SpectralLoss(nn.Module):
@@ -66,28 +69,30 @@ def build() -> Hift:
     return network
 
 
-def run(corpus: Corpus, folder: Path, device: torch.device) -> None:
+def run(corpus: Corpus, folder: Path, device: torch.device, effort: float = 1.0) -> None:
     """Train the vocoder; leaves `vocoder.pt` in `folder`."""
     clips = [clip for clip in corpus.training() if clip.length > (FRAMES + 2) * HOP]
     network = build().to(device)
-    spectral = SpectralLoss()
+    mels, spectral = Mels(corpus, folder), SpectralLoss()
 
-    def loss(step: int) -> dict[str, Tensor]:
+    def draw(step: int) -> Batch:
         generator = np.random.default_rng(step)
-        segments, mels, f0s = [], [], []
+        rows = []
         for index in generator.integers(len(clips), size=BATCH):
-            waveform = corpus.waveform(clips[index]) * np.float32(generator.uniform(0.3, 1.5))
-            first = int(generator.integers(len(waveform) // HOP - FRAMES))
-            segments.append(waveform[first * HOP : (first + FRAMES) * HOP])
-            # The spectrogram of the whole, cut after: its frames see what lies around the segment.
-            near = slice(max(0, (first - 4) * HOP), (first + FRAMES + 4) * HOP)
-            skipped = min(first, 4)
-            mels.append(log_mel(waveform[near])[:, skipped : skipped + FRAMES])
-            f0s.append(pitch.f0(waveform[near], RATE)[skipped : skipped + FRAMES])
-        wanted, mel, f0 = (torch.from_numpy(np.stack(part)).to(device) for part in (segments, mels, f0s))
+            gain = np.float32(generator.uniform(*GAIN))
+            first = int(generator.integers(clips[index].length // HOP - FRAMES))
+            part = slice(first, first + FRAMES)
+            waveform = corpus.waveform(clips[index])[first * HOP : (first + FRAMES) * HOP] * gain
+            mel = np.maximum(mels.mel(clips[index])[part] + np.log(gain), np.log(FLOOR_OF_MEL))
+            rows.append((waveform, mel.T, mels.f0(clips[index])[part]))
+        wanted, mel, f0 = (torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True))
+        return wanted, mel, f0
+
+    def loss(batch: Batch, step: int) -> dict[str, Tensor]:
+        wanted, mel, f0 = (value.to(device) for value in batch)
         return losses(network, spectral, wanted, mel, f0, step)
 
-    train(network, loss, SCHEDULE, folder, "vocoder", device)
+    train(network, draw, loss, SCHEDULE.scaled(effort), folder, "vocoder", device)
     torch.save(network.state_dict(), folder / "vocoder.pt")
 
 
@@ -98,8 +103,8 @@ def losses(
     mask = torch.ones(len(mel), 1, 1, mel.shape[2], device=mel.device)
     predicted = network.f0_predictor(mel[:, :, None], mask).float()
     with torch.autocast(mel.device.type, enabled=False):
-        generator = torch.Generator().manual_seed(step)
-        noise = torch.randn(wanted.shape, generator=generator).to(mel.device)
+        generator = torch.Generator(device="cpu").manual_seed(step)
+        noise = torch.randn(wanted.shape, generator=generator, device="cpu").to(mel.device)
         source = network.m_source(f0, noise)
     lengths = torch.full((len(mel), 1), mel.shape[2], dtype=torch.int32, device=mel.device)
     x, spectrum_mask = network.spectrum(mel, lengths, source)

@@ -40,18 +40,33 @@ def write_llm(directory: Path, sizes: Literal["demo", "released"], seed: int) ->
     """
     directory.mkdir(parents=True, exist_ok=True)
     vocab_size = write_text_tokenizer(directory / "tokenizer.model")
+    # The server tells its user to expect noise.
+    write_config(directory, {**SIZES[sizes], "vocab_size": vocab_size}, DTYPES[sizes], "random")
+    dtype: torch.dtype = getattr(torch, DTYPES[sizes])
+    weights = random_weights(Step1Config.from_file(directory / "config.json"), seed, dtype)
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_config(directory: Path, sizes: dict[str, int], dtype: str, kind: str) -> None:
+    """Write `config.json` and `tokenizer_config.json`.
+
+    Args:
+        directory: the folder.
+        sizes: as `config.json` names them, the vocabulary's with them.
+        dtype: of the weights.
+        kind: what the weights are, for the server to tell its user.
+    """
     config = {
         "architectures": ["Step1ForCausalLM"],
         "model_type": "step1",
         "bos_token_id": 1,
         "pad_token_id": 0,
         "eos_token_id": EOT,
-        **SIZES[sizes],
+        **sizes,
         "max_seq_len": 32768,
-        "vocab_size": vocab_size,
         "rms_norm_eps": 1e-5,
-        "torch_dtype": DTYPES[sizes],
-        "step_audio_triton_demo": "random",  # the server tells its user to expect noise
+        "torch_dtype": dtype,
+        "step_audio_triton_demo": kind,
     }
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer_config = {
@@ -68,9 +83,6 @@ def write_llm(directory: Path, sizes: Literal["demo", "released"], seed: int) ->
         "use_default_system_prompt": False,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=2) + "\n", encoding="utf-8")
-    dtype: torch.dtype = getattr(torch, DTYPES[sizes])
-    weights = random_weights(Step1Config.from_file(directory / "config.json"), seed, dtype)
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def random_weights(config: Step1Config, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:

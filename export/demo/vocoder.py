@@ -1,4 +1,4 @@
-"""A random flow and HiFT in the released layout: `cosyvoice.yaml`, `flow.pt` and `hift.pt`."""
+"""Flow and HiFT in the released layout, `cosyvoice.yaml`, `flow.pt` and `hift.pt`, with random weights."""
 
 import math
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class VocoderSizes:
     head_dim: int
     hift_channels: int
     f0_channels: int
+    mlp_ratio: float = 4.0
 
 
 SIZES = {
@@ -42,7 +43,7 @@ SIZES = {
 }
 
 YAML = """\
-# Random weights with the structure of the released vocoder.
+# {note}
 mel_conf:
     num_mels: 80
     n_fft: 1920
@@ -84,7 +85,7 @@ flow: !new:stepvocoder.cosyvoice2.flow.flow.CausalMaskedDiffWithXvec
         estimator: !new:stepvocoder.cosyvoice2.flow.decoder_dit.DiT
             in_channels: 320
             out_channels: 80
-            mlp_ratio: 4.0
+            mlp_ratio: {mlp_ratio}
             depth: {depth}
             num_heads: {heads}
             head_dim: {head_dim}
@@ -119,12 +120,18 @@ hift: !new:stepvocoder.cosyvoice2.hifigan.generator.HiFTGenerator
 def write_vocoder(directory: Path, sizes: Literal["demo", "released"], seed: int) -> None:
     """Write a random checkpoint that gives steady noise of speech level; the same seed gives the same weights."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "cosyvoice.yaml").write_text(YAML.format(**vars(SIZES[sizes])), encoding="utf-8")
+    write_sizes(directory, SIZES[sizes], "Random weights with the structure of the released vocoder.")
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         flow, hift = Flow(read_flow_config(directory)), Hift(read_hift_config(directory))
     torch.save(_random_state(flow, generator), directory / "flow.pt")
     torch.save(_hift_state(hift, generator, directory), directory / "hift.pt")
+
+
+def write_sizes(directory: Path, sizes: VocoderSizes, note: str) -> None:
+    """Write `cosyvoice.yaml`, with `note` in its first line."""
+    text = YAML.format(note=note, **vars(sizes))
+    (directory / "cosyvoice.yaml").write_text(text, encoding="utf-8")
 
 
 def _random_state(network: nn.Module, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -163,6 +170,11 @@ def _hift_state(hift: Hift, generator: torch.Generator, directory: Path) -> dict
     bins = hift.config.n_fft // 2 + 1
     state["conv_post.weight"][:bins] *= 0.5
     state["conv_post.bias"][:bins] += math.log(LEVEL / _level(state, directory, generator))
+    return normalise(state)
+
+
+def normalise(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return HiFT's weights as released: gain and direction of every convolution that has them there."""
     normalised = {}
     for name, tensor in state.items():
         if name.endswith(".weight") and tensor.dim() == 3 and not name.startswith(PLAIN_CONVOLUTIONS):

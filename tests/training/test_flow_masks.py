@@ -1,5 +1,6 @@
 """What a frame may attend to while the flow is trained: as a whole utterance, and as a stream."""
 
+import numpy as np
 import torch
 
 from python_backend.token2wav.masks import valid_positions
@@ -11,7 +12,8 @@ GROUPS, PROMPT, LENGTH = 40, 6, 38  # groups of six frames
 def masks(chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the masks of one row, frames and pairs."""
     valid = valid_positions(torch.tensor([LENGTH * 6]), GROUPS * 6)
-    frames, pairs = _masks(torch.tensor([PROMPT]), GROUPS, valid, chunked)
+    ends = np.cumsum([5, 8, 16, 16]) if chunked else None
+    frames, pairs = _masks(torch.tensor([PROMPT]), valid, ends)
     return frames[0, 0], pairs[0, 0]
 
 

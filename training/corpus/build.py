@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from python_backend.voice.clip import KEPT_AFTER, KEPT_BEFORE, TOKEN_RATE, speech_bounds
+from python_backend.voice.mel import MEL_RATE as RATE
 from training.corpus.espeak import Espeak, Phone
 from training.corpus.takes import Amounts, Take, takes
 from training.corpus.voices import VOICES, Language, Voice
 
-RATE = 24_000
 PEAK = 0.6
 
 
