@@ -174,13 +174,15 @@ def request_to(
     )
 
 
-def call(model: str, inputs: Outputs, outputs: list[str], request_id: str = "") -> dict[str, NDArray[Any]]:
+def call(
+    model: str, inputs: Outputs, outputs: list[str], request_id: str = "", parameters: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[Any]]:
     """Run another model of this server and return its outputs by name.
 
     Raises:
         RequestError: the other model refused or failed; the message keeps its words and names it.
     """
-    answer = request_to(model, inputs, outputs, request_id, {CODED_ERRORS: True}).exec()
+    answer = request_to(model, inputs, outputs, request_id, {CODED_ERRORS: True, **(parameters or {})}).exec()
     if answer.has_error():
         raise called_model_error(model, answer.error())
     return {name: np.array(pb_utils.get_output_tensor_by_name(answer, name).as_numpy(), copy=True) for name in outputs}

@@ -36,8 +36,14 @@ class Stages(Protocol):
     def open(self, stream_id: str, voice: Tensors) -> float:
         """Open a stream of the flow and return the milliseconds it took there."""
 
-    def chunk(self, stream_id: str, chunk: Chunk) -> tuple[Floats, float]:
-        """Return the chunk's mel and the milliseconds it took there; the last one closes the stream."""
+    def chunk(self, stream_id: str, chunk: Chunk, lead: float) -> tuple[Floats, float]:
+        """Return the chunk's mel and the milliseconds it took there; the last one closes the stream.
+
+        Args:
+            stream_id: of `open`.
+            chunk: the next one.
+            lead: seconds until the listener has heard all that was sent.
+        """
 
     def close(self, stream_id: str) -> None:
         """Free a stream of the flow."""
@@ -99,7 +105,7 @@ class Session:
             while (chunk := chunker.take(pacing.groups(chunker.waiting, self._streams()))) is not None:
                 self._check()
                 started = time.perf_counter()
-                waveform = vocoder.push(self._mel(chunk), chunk.last)
+                waveform = vocoder.push(self._mel(chunk, pacing.lead), chunk.last)
                 pacing.rendered(chunk.own_groups, time.perf_counter() - started, waveform.size / SAMPLE_RATE)
                 if waveform.size:
                     yield waveform
@@ -177,9 +183,9 @@ class Session:
                 raise Unavailable(f"no speech token came for {self._idle_seconds:g} s") from None
         return np.concatenate(found), bool(self._end)
 
-    def _mel(self, chunk: Chunk) -> Floats:
+    def _mel(self, chunk: Chunk, lead: float) -> Floats:
         try:
-            mel, milliseconds = self._stages.chunk(self._id, chunk)
+            mel, milliseconds = self._stages.chunk(self._id, chunk, lead)
         except RequestError:
             self._check()  # a cancellation closes the flow's stream under this call
             raise

@@ -77,10 +77,10 @@ class TritonStages:
         inputs = {**self._inputs.chosen(FLOW_INPUTS), **content}
         return float(self._flow("open", stream_id, inputs, ["stage_ms"])["stage_ms"][0])
 
-    def chunk(self, stream_id: str, chunk: Chunk) -> tuple[Floats, float]:
+    def chunk(self, stream_id: str, chunk: Chunk, lead: float) -> tuple[Floats, float]:
         """Return the chunk's mel and the milliseconds it took there; the last one closes the stream."""
         inputs = {"tokens": chunk.tokens, "finish": np.array([chunk.last])}
-        answer = self._flow("chunk", stream_id, inputs, ["mel", "stage_ms"])
+        answer = self._flow("chunk", stream_id, inputs, ["mel", "stage_ms"], {"lead_ms": round(1e3 * lead)})
         return answer["mel"], float(answer["stage_ms"][1])
 
     def close(self, stream_id: str) -> None:
@@ -106,11 +106,16 @@ class TritonStages:
         answer = self._call("vocoder", inputs, ["waveform", "source"])
         return answer["waveform"][0], answer["source"][0]
 
-    def _flow(self, op: str, stream_id: str, inputs: Tensors, outputs: list[str]) -> dict[str, NDArray[Any]]:
-        return self._call("flow", {"op": _bytes(op), "stream_id": _bytes(stream_id), **inputs}, outputs)
+    def _flow(
+        self, op: str, stream_id: str, inputs: Tensors, outputs: list[str], parameters: Mapping[str, Any] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        inputs = {"op": _bytes(op), "stream_id": _bytes(stream_id), **inputs}
+        return self._call("flow", inputs, outputs, parameters)
 
-    def _call(self, model: str, inputs: Tensors, outputs: list[str]) -> dict[str, NDArray[Any]]:
-        return serving.call(model, inputs, outputs, self._inputs.request_id)
+    def _call(
+        self, model: str, inputs: Tensors, outputs: list[str], parameters: Mapping[str, Any] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        return serving.call(model, inputs, outputs, self._inputs.request_id, parameters)
 
 
 def llm_of(variant: str) -> str:

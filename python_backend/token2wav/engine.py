@@ -20,6 +20,8 @@ from python_backend.token2wav.token2mel import Mel, MelRequest, TokenToMel, solv
 
 # Somebody listens to a stream; a whole utterance can wait. It still comes first when it has waited longer than this.
 WHOLE_WAITS_SECONDS = 1.0
+# An opening goes behind chunks whose listeners would fall silent sooner: the first tokens take longer anyway.
+OPENING_WAITS_SECONDS = 0.1
 # Chunks solved at once: on GPUs more make a solve longer by as much as they save.
 MOST_TOGETHER = 16
 IDLE_CHECK_SECONDS = 1.0
@@ -43,10 +45,17 @@ class OpenStream:
 
 @dataclass(frozen=True)
 class NextChunk:
-    """Render the next chunk of a stream; the last one closes it."""
+    """Render the next chunk of a stream; the last one closes it.
+
+    Attributes:
+        stream_id: of an open stream.
+        chunk: the next one.
+        lead: seconds until its sound is needed. What is needed first is rendered first.
+    """
 
     stream_id: str
     chunk: Chunk
+    lead: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -233,5 +242,7 @@ def _due(work: Work) -> float:
             return 0.0  # at once: what waits for the stream is then refused, not computed
         case MelRequest():
             return time.monotonic() + WHOLE_WAITS_SECONDS
-        case _:
-            return time.monotonic()
+        case OpenStream():
+            return time.monotonic() + OPENING_WAITS_SECONDS
+        case NextChunk(lead=lead):
+            return time.monotonic() + min(max(lead, 0.0), WHOLE_WAITS_SECONDS)

@@ -1,5 +1,6 @@
 """The flow as a Triton model: tensors in, work for its engine, tensors out."""
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class FlowModel:
             sender.send(answer, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
         try:
-            work = self._work(Inputs(request))
+            work = self._work(Inputs(request), json.loads(request.parameters() or "{}"))
         except Exception as error:
             send(serving.error_response(error, coded))
             return
@@ -85,7 +86,7 @@ class FlowModel:
         self._engine.close()
         self._replies.shutdown(wait=True)
 
-    def _work(self, inputs: Inputs) -> Work:
+    def _work(self, inputs: Inputs, parameters: dict[str, Any]) -> Work:
         op = inputs.text("op")
         if op is None:
             return self._voice(inputs, inputs.array("tokens", np.int32, (None,)))
@@ -97,7 +98,7 @@ class FlowModel:
         if op == "close":
             return CloseStream(stream_id)
         if op == "chunk":
-            return NextChunk(stream_id, _chunk(inputs))
+            return NextChunk(stream_id, _chunk(inputs), int(parameters.get("lead_ms", 0)) / 1e3)
         first = _chunk(inputs) if "tokens" in inputs else None
         return OpenStream(stream_id, self._voice(inputs, np.empty(0, dtype=np.int32)), first)
 

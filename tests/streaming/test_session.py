@@ -69,7 +69,7 @@ class FakeStages:
         self._note("open")
         return 3.0
 
-    def chunk(self, stream_id, chunk):
+    def chunk(self, stream_id, chunk, lead):
         self._note("chunk")
         if stream_id not in self.open_streams:
             raise NotFound("stream_id: no stream")

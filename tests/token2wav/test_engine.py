@@ -142,6 +142,24 @@ def test_streams_go_before_whole_utterances_but_not_for_ever(start, monkeypatch)
     assert ends == ["holds", "overdue", "early", "whole"]
 
 
+def test_what_is_needed_first_is_rendered_first(start, monkeypatch):
+    running = start()
+    gate = Gate(running.streaming)
+    monkeypatch.setattr(running.streaming, "advance", gate)
+    ends, leads = [], {"ahead": 0.9, "nearly silent": 0.05, "silent": -3.0}
+    for stream_id in ("holds", *leads):
+        running.do(OpenStream(stream_id, VOICE))
+    answers = [running.engine.submit(NextChunk("holds", Chunk(random_tokens(9), last=True)))]
+    assert gate.reached.wait(WAIT)
+    for length, (stream_id, lead) in enumerate(leads.items(), start=1):  # of different lengths: none joins another
+        answers.append(running.engine.submit(NextChunk(stream_id, Chunk(random_tokens(length), last=True), lead)))
+        answers[-1].add_done_callback(lambda _, stream_id=stream_id: ends.append(stream_id))
+    gate.open.set()
+    for answer in answers:
+        answer.result(WAIT)
+    assert ends == ["silent", "nearly silent", "ahead"]
+
+
 def test_closing_a_stream_spares_the_work_that_waits_for_it(start, monkeypatch):
     running = start()
     gate = Gate(running.streaming)

@@ -16,6 +16,8 @@ LOOKAHEAD_GROUPS = 1
 BUSY_STREAMS = 4
 # Of what the listener has in hand, this part may pass until the next chunk is there.
 LEAD_SPENT = 0.8
+# A late first sound is a delay, a late next one a gap: chunks that are needed sooner than this go before first ones.
+FIRST_SOUND_LEAD = 0.2
 # A listener who has waited so long in all hears gaps anyway: large chunks are the quickest way out.
 LOST_SECONDS = 1.0
 
@@ -60,6 +62,13 @@ class Pacing:
         self._rendered = took / groups
         self._seconds += seconds
 
+    @property
+    def lead(self) -> float:
+        """Seconds until the listener has heard all that was sent; before the first chunk, what a listener forgives."""
+        if not self._sent:
+            return FIRST_SOUND_LEAD
+        return self._seconds - (self._clock() - self._playing)
+
     def groups(self, waiting: int, streams: int = 1) -> int:
         """Return how many groups the next chunk should hold, look-ahead not counted.
 
@@ -69,7 +78,7 @@ class Pacing:
         """
         if not self._sent:
             return CHUNK_GROUPS[0]
-        lead = self._seconds - (self._clock() - self._playing)
+        lead = self.lead
         if lead < -LOST_SECONDS:
             return CHUNK_GROUPS[-1]
         arrival = (self._last_token - self._first_token) / max(self._groups - 1, 1)
