@@ -167,7 +167,12 @@ class _Stages:
         )
         return self._done(self._machine.flow.submit(OpenStream(stream_id, content))).stage_ms[0]
 
-    def chunk(self, stream_id: str, chunk: Chunk) -> tuple[Floats, float]:
+    def chunk(
+        self,
+        stream_id: str,
+        chunk: Chunk,
+        lead: float = 0.0,  # noqa: ARG002 - a stream alone gives way to nobody
+    ) -> tuple[Floats, float]:
         answer = self._done(self._machine.flow.submit(NextChunk(stream_id, chunk)))
         return answer.mel, answer.stage_ms[1]
 
