@@ -45,6 +45,8 @@ def test_released_sizes_export_and_serve_within_12_gb(tmp_path):
         inputs = tensors(grpcclient, ensemble_inputs(text="All at the released sizes.", max_tokens=50))
         answer = server.triton().infer("step_audio_editx_base", inputs)
         assert answer.as_numpy("waveform").size == 10 * 2880
+        heard = tensors(grpcclient, {name: ensemble_inputs()[name] for name in ("audio", "sample_rate")})
+        assert server.triton().infer("speech_recognizer", heard).as_numpy("stage_ms").shape == (3,)
         peak = peak_memory_kb(server.process.pid)
         print(f"released sizes: peak memory of all processes {peak / 1e6:.1f} GB")
         assert peak < MEMORY_LIMIT_KB
