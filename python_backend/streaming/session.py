@@ -109,6 +109,8 @@ class Session:
                 pacing.rendered(chunk.own_groups, time.perf_counter() - started, waveform.size / SAMPLE_RATE)
                 if waveform.size:
                     yield waveform
+        if self._flow_open:
+            raise RequestError("the language model ended without a token")
 
     @property
     def cache_hit(self) -> NDArray[np.bool_]:

@@ -160,6 +160,15 @@ def test_a_stream_of_tokens_without_an_end_is_an_error():
         list(speech.waveforms())
 
 
+def test_an_end_without_tokens_is_an_error():
+    stages = FakeStages(END, None)
+    speech = session(stages)
+    with pytest.raises(RequestError, match="ended without a token"):
+        list(speech.waveforms())
+    speech.close()
+    assert all_is_free(stages)
+
+
 def test_no_tokens_for_too_long_is_an_error():
     stages = FakeStages(group())
     speech = session(stages, idle_seconds=0.1)
