@@ -83,6 +83,16 @@ def _recording(waveform: NDArray[Any]) -> Recording:
     return Recording(content.getvalue(), len(waveform) / SAMPLE_RATE)
 
 
+def encode(control: Control) -> None:
+    """Run the voice networks on a whole clip; a voice that is remembered would not reach them.
+
+    Raises:
+        TritonError: the request failed.
+    """
+    clip = {name: value for name, value in clone("").items() if name in ("audio", "sample_rate")}
+    control.infer(VOICE_ENCODER, {**clip, "op": np.array(["encode"])}, TIMEOUT)
+
+
 def uncount(control: Control) -> None:
     """Let the voice cache begin to count anew.
 

@@ -107,6 +107,8 @@ class Supervisor:
                 raise StartFailed(f"the warm-up request failed: {error}") from error
 
     def _warm_up(self) -> None:
+        if first_words.VOICE_ENCODER in self._models:
+            first_words.encode(self._triton.control)
         for ensemble in self._ensembles:
             first_words.through_triton(self._triton.control, ensemble, first_words.WARM_UP)
             if first_words.STREAM in self._models:

@@ -141,9 +141,7 @@ def test_loaded_models_are_listed_and_say_what_they_are(http):
 
 
 def control(server, action, model):
-    request = urllib.request.Request(
-        f"http://{server.http_url}/v2/repository/models/{model}/{action}", data=b"{}"
-    )
+    request = urllib.request.Request(f"http://{server.http_url}/v2/repository/models/{model}/{action}", data=b"{}")
     with urllib.request.urlopen(request) as answer:  # noqa: S310
         assert answer.status == 200
 

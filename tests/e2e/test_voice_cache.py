@@ -154,6 +154,14 @@ def test_bad_keys_say_what_is_wrong(server, status, words, fields):
     assert words in refusal.value.message()
 
 
+def test_encode_reaches_the_networks_every_time(server):
+    waveform, rate = clip()
+    for _ in range(2):
+        answer = voice(server, audio=waveform, sample_rate=rate, op="encode")
+        assert (answer["voice_key"][0], answer["cache_hit"][0]) == (b"", False)
+        assert (answer["stage_ms"] > 0).all()
+
+
 def test_an_ensemble_passes_on_that_a_voice_is_not_kept(server):
     fields = ensemble_inputs(audio=None, sample_rate=None, voice_key="0" * 64)
     with pytest.raises(InferenceServerException, match="voice_key: this voice is not kept") as refusal:

@@ -44,9 +44,9 @@ class TritonPythonModel:
 
     def _answer(self, inputs: Inputs) -> Outputs:
         op = inputs.text("op")
-        if op is not None:
+        if op not in (None, "encode"):
             return self._operate(op)
-        answer = self._voice(inputs)
+        answer = self._voice(inputs, kept=op is None)
         voice = answer.voice
         return {
             "prompt_tokens": voice.prompt_tokens,
@@ -57,10 +57,11 @@ class TritonPythonModel:
             "cache_hit": np.array([answer.hit]),
         }
 
-    def _voice(self, inputs: Inputs) -> Answer:
+    def _voice(self, inputs: Inputs, *, kept: bool) -> Answer:
         key = inputs.text("voice_key")
         if key is None:
-            return self._cache.encode(
+            encode = self._cache.encode if kept else self._cache.encode_anew
+            return encode(
                 inputs.array("audio", np.float32, (None,)),
                 inputs.array("sample_rate", np.int32, (1,)).item(),
                 inputs.scalar("dither", np.float32, 1.0),
@@ -72,6 +73,6 @@ class TritonPythonModel:
     def _operate(self, op: str) -> Outputs:
         operations = {"stats": lambda: None, "clear": self._cache.clear, "reset": self._cache.reset}
         if op not in operations:
-            raise InvalidInput("op", f"unknown operation {op!r}, must be one of {', '.join(operations)}")
+            raise InvalidInput("op", f"unknown operation {op!r}, must be one of encode, {', '.join(operations)}")
         operations[op]()
         return {"stats": np.array([json.dumps(self._cache.stats())])}

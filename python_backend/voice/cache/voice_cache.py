@@ -67,10 +67,14 @@ class VoiceCache:
         """
         started = time.perf_counter()
         if not self._stores:
-            return Answer(self._encode(audio, sample_rate, dither), "", hit=False)
+            return self.encode_anew(audio, sample_rate, dither)
         key = content_key(audio, sample_rate, dither, self._networks)
         found, shared = self._once(key, lambda: self._encoded(key, audio, sample_rate, dither))
         return self._answer(key, found, started, shared=shared)
+
+    def encode_anew(self, audio: Waveform, sample_rate: int, dither: float = 1.0) -> Answer:
+        """Return the voice of a clip that is neither looked up nor kept nor counted."""
+        return Answer(self._encode(audio, sample_rate, dither), "", hit=False)
 
     def recall(self, key: str) -> Answer:
         """Return the voice that an earlier answer named.

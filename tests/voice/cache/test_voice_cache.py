@@ -164,6 +164,15 @@ def test_without_stores_every_clip_is_encoded(make):
         cache.recall(key_of(1))
 
 
+def test_a_clip_can_be_encoded_past_the_cache(make):
+    encoder = Encoder()
+    cache = make(encoder)
+    cache.encode(clip(1), RATE)
+    anew = cache.encode_anew(clip(1), RATE)
+    assert (anew.hit, anew.key, len(encoder.calls)) == (False, "", 2)
+    assert cache.stats()["total_requests"] == 1
+
+
 def test_statistics_and_lines_are_those_of_the_contract(make):
     lines = []
     cache = make(Encoder(seconds=0.05), say=lines.append)
