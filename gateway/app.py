@@ -24,6 +24,7 @@ from gateway.routers import (
     cache,
     chat,
     embeddings,
+    embeddings_port,
     health,
     models,
     operations,
@@ -74,7 +75,7 @@ def create_app(
     metrics, activity = Metrics(), Activity()
     chats = ChatService(neighbours.chat, settings.request_timeout_seconds, metrics)
     embedding = EmbeddingService(neighbours.embedder, settings.request_timeout_seconds, metrics)
-    app.include_router(embeddings.own_port_router(embedding))  # first: on their port they stand for what follows
+    app.include_router(embeddings_port.router(embedding))  # first: on their port they stand for what follows
     app.include_router(health.router(backend, chats))
     app.include_router(operations.router(backend, metrics))
     transcription = TranscriptionService(recognizer, recordings, settings, metrics)

@@ -11,19 +11,14 @@ from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from starlette.convertors import Convertor, register_url_convertor
-from starlette.routing import Match
-from starlette.types import Scope
 
 from client.embedding import Embedded, EmbeddingOptions
 from gateway.disconnect import CallerGone, unless_gone
-from gateway.embedding import TEXTS_AT_ONCE, EmbeddingService, check_not_blank, cosine
+from gateway.embedding import EmbeddingService, check_not_blank, cosine
 from gateway.embedding_schemas import (
     EmbeddingList,
     EmbeddingQuery,
-    EmbeddingsConfig,
     EmbeddingSettings,
-    EmbeddingsHealth,
-    EmbeddingsInfo,
     EmbeddingsRequest,
     Ranking,
     RerankRequest,
@@ -35,7 +30,6 @@ from gateway.embedding_schemas import (
 )
 from gateway.errors import InvalidValue
 from gateway.headers import field_value
-from gateway.ports import EMBEDDINGS
 from gateway.routers.documented import errors
 from gateway.routers.json_body import json_body, read_json
 from gateway.routers.plain_errors import PlainErrorRoute, plain_errors
@@ -61,18 +55,6 @@ class _AnyText(Convertor[str]):
 
 
 register_url_convertor("any_text", _AnyText())
-
-
-class _OwnPortRoute(PlainErrorRoute):
-    """A route that exists only on the port of the embeddings service, and there not for browsers at `/`."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Tell whether this route is for the request in `scope`."""
-        _, port = scope.get("server") or (None, None)
-        accepted = next((value for name, value in scope.get("headers", ()) if name == b"accept"), b"")
-        if port != EMBEDDINGS or (scope.get("path") == "/" and b"text/html" in accepted):
-            return Match.NONE, {}
-        return super().matches(scope)
 
 
 def openai_router(service: EmbeddingService) -> APIRouter:
@@ -174,47 +156,6 @@ def qwen_router(service: EmbeddingService) -> APIRouter:
         order = sorted(range(len(scores)), key=lambda index: -scores[index])
         results = [{"index": index, "text": body.candidates[index], "score": scores[index]} for index in order]
         return await _answer(lambda: {"model": ECHOED, "results": results}, embedded, [*notes, *more])
-
-    return routes
-
-
-def own_port_router(service: EmbeddingService) -> APIRouter:
-    """Return what the service's own port has at paths that mean something else on the others."""
-    routes = APIRouter(tags=["embeddings"], route_class=_OwnPortRoute, include_in_schema=False)
-
-    @routes.get("/")
-    async def info() -> EmbeddingsInfo:
-        """Name the model."""
-        return EmbeddingsInfo(model=str((await service.description())["model"]))
-
-    async def health() -> EmbeddingsHealth:
-        """Tell how the service is."""
-        known = await service.loaded()
-        return EmbeddingsHealth(
-            status="unavailable" if known is None else "ok",
-            model=None if known is None else str(known["model"]),
-            queue_len=service.waiting,
-            device="none" if known is None else str(known["device"]),
-            dtype="float32",
-            attn_impl="onnxruntime",
-            flash_attention_enabled=False,
-            quant_mode="none",
-        )
-
-    routes.add_api_route("/health", health)
-    routes.add_api_route("/metrics", health)
-
-    @routes.get("/config")
-    async def config() -> EmbeddingsConfig:
-        """Tell limits and defaults."""
-        known = await service.description()
-        return EmbeddingsConfig(
-            model=str(known["model"]),
-            max_length=known["max_tokens"],
-            batch_max_size=TEXTS_AT_ONCE,
-            batch_timeout_ms=0,
-            defaults={"pooling": known["pooling"], "normalize": True, "dim": known["dimensions"]},
-        )
 
     return routes
 
