@@ -12,7 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-@pytest.mark.parametrize("package", ["client", "export", "gateway", "server", "benchmarks.stages", "benchmarks.perf"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        *("client", "export", "gateway", "server", "benchmarks.stages", "benchmarks.perf"),
+        *("benchmarks.streaming", "benchmarks.streaming_released"),
+    ],
+)
 def test_each_command_runs_from_another_folder(package, tmp_path):
     command = [sys.executable, "-m", package, "--help"]
     shown = subprocess.run(
