@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from python_backend.token2wav.config import EncoderConfig, EstimatorConfig, FlowConfig
@@ -30,9 +30,9 @@ CONFIG = FlowConfig(
     speaker_size=192,
     guidance=0.7,
     encoder=EncoderConfig(
-        input_size=128,
-        output_size=128,
-        attention_heads=4,
+        input_size=96,
+        output_size=96,
+        attention_heads=3,
         linear_units=256,
         num_blocks=3,
         num_up_blocks=1,
@@ -41,7 +41,7 @@ CONFIG = FlowConfig(
         key_bias=True,
     ),
     estimator=EstimatorConfig(
-        in_channels=320, out_channels=80, hidden_size=144, depth=5, num_heads=4, head_dim=32, mlp_ratio=2.0
+        in_channels=320, out_channels=80, hidden_size=128, depth=5, num_heads=4, head_dim=32, mlp_ratio=2.0
     ),
 )
 SCHEDULE = Schedule(steps=20_000, rate=1e-3, warmup=500)
@@ -54,7 +54,7 @@ CONTEXT_FRAMES = 96  # of the past, next to the prompt, that the estimator keeps
 
 def run(pairs: Pairs, folder: Path, device: torch.device, effort: float = 1.0) -> None:
     """Train the flow; leaves `flow.pt` in `folder`."""
-    network = Flow(CONFIG).to(device)
+    network = build().to(device)
 
     def draw(step: int) -> MelBatch:
         return pairs.mel_batch(np.random.default_rng(step), BATCH_GROUPS)
@@ -64,6 +64,15 @@ def run(pairs: Pairs, folder: Path, device: torch.device, effort: float = 1.0) -
 
     train(network, draw, loss, SCHEDULE.scaled(effort), folder, "flow", device)
     torch.save(network.state_dict(), folder / "flow.pt")
+
+
+def build() -> Flow:
+    """Make the network before training: every block of the estimator starts as the identity (Peebles & Xie, 2023)."""
+    network = Flow(CONFIG)
+    for name, parameter in network.decoder.estimator.named_parameters():
+        if "adaLN_modulation" in name or name.startswith("final_layer.linear"):
+            nn.init.zeros_(parameter)
+    return network
 
 
 def losses(network: Flow, batch: MelBatch, generator: np.random.Generator, device: torch.device) -> dict[str, Tensor]:

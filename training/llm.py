@@ -29,16 +29,16 @@ from training.tasks import Task, Tasks
 PUNCTUATION = "，。？！、：；“”（）…"
 AUDIO_TOKENS = 5120
 SIZES = {
-    "hidden_size": 224,
-    "intermediate_size": 608,
-    "num_attention_heads": 7,
-    "num_attention_groups": 7,
-    "num_hidden_layers": 5,
+    "hidden_size": 192,
+    "intermediate_size": 448,
+    "num_attention_heads": 6,
+    "num_attention_groups": 3,
+    "num_hidden_layers": 6,
 }
 SCHEDULE = Schedule(steps=16_000, rate=2e-3, warmup=500, weight_decay=0.05)
 BATCH, GROUP_STEPS = 20, 8
 TOKENIZER = "tokenizer.model"
-WORDS, OFTEN = 1200, 5  # the most words with a piece of their own, and how often they must come
+WORDS, OFTEN = 800, 5  # the most words with a piece of their own, and how often they must come
 LONGEST = 720  # ids of prompt and answer
 PROMPT_WEIGHT = 0.1  # of the loss on the prompt's own audio tokens: what speech sounds like is learnt there as well
 

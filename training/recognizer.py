@@ -22,7 +22,7 @@ from training.dataset import Clip, Corpus, padded
 from training.linguistic import FRAME_CENTRE, FRAME_SECONDS, heard, normalisation
 from training.loop import Schedule, train
 
-SIZES = RecognizerSizes(width=128, heads=4, units=384, blocks=4, more_blocks=2, kernel=11)
+SIZES = RecognizerSizes(width=128, heads=4, units=256, blocks=3, more_blocks=2, kernel=11)
 TOKENS = "recognizer.model"
 ENGLISH_PIECES = 400  # fewer would come faster than CTC's 16.7 frames/s can carry in fast speech
 SCHEDULE = Schedule(steps=6000, rate=2e-3, warmup=300)
