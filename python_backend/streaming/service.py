@@ -1,5 +1,6 @@
 """The streamed path as a Triton model: admission, cancellation, and a thread for every stream."""
 
+import gc
 import logging
 import re
 import threading
@@ -152,5 +153,6 @@ class SpeechStreams:
             idle_polls = 0 if live else idle_polls + 1
             if most_live and idle_polls * CANCEL_POLL_SECONDS > TIDY_SECONDS:
                 self._spent.let_go()
+                gc.collect()  # an error and the frames it came through refer to each other, and to a session
                 give_back()
                 most_live = 0
