@@ -68,7 +68,11 @@ async def read_form(request: Request, model: type[Form]) -> Form:
 def form_body(model: type[FormModel]) -> dict[str, Any]:
     """Return FastAPI's `openapi_extra` for a body that `read_form` reads."""
     schema = model.model_json_schema()
-    return {"requestBody": {"required": True, "content": {kind: {"schema": schema} for kind in (*FORMS, JSON)}}}
+    fields = schema["properties"].items()
+    may_be_empty = {name: field if name == "text" else {"anyOf": [field, {"const": ""}]} for name, field in fields}
+    form = {**schema, "properties": may_be_empty}
+    content = {kind: {"schema": schema if kind == JSON else form} for kind in (*FORMS, JSON)}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 async def _value(value: UploadFile | str) -> bytes | str:
