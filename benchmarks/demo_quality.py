@@ -202,7 +202,7 @@ def rows(found: Found) -> list[Row]:
         Row("largest step at seams no more than elsewhere, %", share(found.calm_seams), 100.0, at_most=False),
     ]
     if found.away:
-        ratio = float(np.mean(found.near) / max(1e-9, np.mean(found.away)))
+        ratio = float(np.mean(found.near)) / max(1e-9, float(np.mean(found.away)))
         table.append(Row("mel distance to offline, at seams over elsewhere", ratio, MEL_NEAR))
     bars = {"vad": 0.8, "denoise": 10.0, "whisper": 0.8}
     for mode, tag in EDITS:

@@ -44,7 +44,7 @@ CONFIG = FlowConfig(
         in_channels=320, out_channels=80, hidden_size=128, depth=5, num_heads=4, head_dim=32, mlp_ratio=2.0
     ),
 )
-SCHEDULE = Schedule(steps=20_000, rate=1e-3, warmup=500)
+SCHEDULE = Schedule(steps=15_000, rate=1e-3, warmup=500)
 BATCH_GROUPS = 700  # of prompts and targets with their padding, 84 s
 CHUNKED = 0.5  # of the steps
 WITHOUT_CONDITION = 0.2  # of the rows, so that guidance has something to point away from
@@ -89,16 +89,16 @@ def losses(network: Flow, batch: MelBatch, generator: np.random.Generator, devic
     valid = valid_positions(lengths * FRAMES_PER_GROUP, size)
     chunked = generator.random() < CHUNKED
     ends = _chunk_ends(groups, generator) if chunked else None
-    frame_mask, pair_mask = _masks(prompts, valid, ends)
+    mask, encoder_mask = _masks(prompts, valid, ends)
 
-    mu = _mu(network, tokens, lengths, prompts if chunked else None, pair_mask, frame_mask)
+    mu = _mu(network, tokens, lengths, prompts if chunked else None, encoder_mask)
     kept = torch.from_numpy(generator.random(len(mel)) >= WITHOUT_CONDITION).to(device)[:, None, None]
     context = network.decoder.estimator.context(mu, network.speaker(speaker), prompt_mel) * kept
     uniform = torch.from_numpy(generator.random(len(mel), dtype=np.float32)).to(device)
     time = 1 - torch.cos(uniform * (0.5 * math.pi))
     noise = torch.from_numpy(generator.standard_normal(mel.shape, dtype=np.float32)).to(device)
     x = noise + time[:, None, None] * (mel - noise)
-    velocity = _velocity(network.decoder.estimator, x, context, time, frame_mask)
+    velocity = _velocity(network.decoder.estimator, x, context, time, mask)
     return {
         "flow": (velocity.float() - (mel - noise))[valid].square().mean(),
         "mu": MU_WEIGHT * (mu.float() - mel)[valid].abs().mean(),
@@ -111,7 +111,7 @@ def _chunk_ends(groups: int, generator: np.random.Generator) -> NDArray[np.int64
 
 
 def _masks(prompts: Tensor, valid: Tensor, ends: NDArray[np.int64] | None) -> tuple[Tensor, Tensor]:
-    """Say what each frame may attend to: bool [B, 1, T, T] for frames of the estimator, and for pairs of the encoder.
+    """Say what each frame may attend to, bool [B, 1, T, T]: in the estimator, and in the encoder.
 
     In a stream, whose chunks end at `ends`, the prompt knows itself alone, a chunk knows the prompt, itself and its
     past; of the past the estimator remembers `CONTEXT_FRAMES`.
@@ -120,7 +120,7 @@ def _masks(prompts: Tensor, valid: Tensor, ends: NDArray[np.int64] | None) -> tu
     keys = valid[:, None, None, :]
     if ends is None:
         every = keys.expand(-1, 1, size, -1)
-        return every, every[:, :, ::2, ::2]
+        return every, every
     frame = torch.arange(size, device=valid.device)
     behind = frame[None] - (prompts * FRAMES_PER_GROUP)[:, None]  # frames since the prompt's end
     chunk = torch.bucketize(behind // FRAMES_PER_GROUP, torch.from_numpy(ends).to(valid.device), right=True)
@@ -131,21 +131,18 @@ def _masks(prompts: Tensor, valid: Tensor, ends: NDArray[np.int64] | None) -> tu
     past = past[:, None] & keys
     # A row of padding may look at itself, so that its softmax is defined.
     itself = torch.eye(size, dtype=torch.bool, device=valid.device)
-    return (past & recent[:, None]) | itself, (past | itself)[:, :, ::2, ::2]
+    return (past & recent[:, None]) | itself, past | itself
 
 
-def _mu(
-    network: Flow, tokens: Tensor, lengths: Tensor, prompts: Tensor | None, pair_mask: Tensor, frame_mask: Tensor
-) -> Tensor:
-    """Encode as `UpsampleEncoder.forward` does, under other masks; with `prompts`, as a stream does."""
+def _mu(network: Flow, tokens: Tensor, lengths: Tensor, prompts: Tensor | None, mask: Tensor) -> Tensor:
+    """Encode as `UpsampleEncoder.forward` does, under another mask; with `prompts`, as a stream does."""
     encoder = network.encoder
     embedded = encoder.embed(network.input_embedding(tokens))
     embedded = embedded * valid_positions(lengths * PAIRS_PER_GROUP, embedded.shape[1])[..., None]
     x = encoder.pre_lookahead_layer(embedded) if prompts is None else _streamed_lookahead(network, embedded, prompts)
-    open_pairs, open_frames = (
-        torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e9) for mask in (pair_mask, frame_mask)
-    )
-    for blocks, closed in ((encoder.encoders, open_pairs), (encoder.up_encoders, open_frames)):
+    closed_frames = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -1e9)
+    closed_pairs = closed_frames[:, :, ::2, ::2]
+    for blocks, closed in ((encoder.encoders, closed_pairs), (encoder.up_encoders, closed_frames)):
         if blocks is encoder.up_encoders:
             x = encoder.up_embed(encoder.up_layer(x))
         positions = relative_positions(x.shape[1], x.shape[2], x.device)

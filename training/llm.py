@@ -35,8 +35,8 @@ SIZES = {
     "num_attention_groups": 3,
     "num_hidden_layers": 6,
 }
-SCHEDULE = Schedule(steps=16_000, rate=2e-3, warmup=500, weight_decay=0.05)
-BATCH, GROUP_STEPS = 20, 8
+SCHEDULE = Schedule(steps=14_000, rate=2e-3, warmup=500, weight_decay=0.05)
+BATCH, GROUP_STEPS = 16, 8
 TOKENIZER = "tokenizer.model"
 WORDS, OFTEN = 800, 5  # the most words with a piece of their own, and how often they must come
 LONGEST = 720  # ids of prompt and answer

@@ -31,6 +31,8 @@ LONGEST_FRAMES = 1004  # 60 s and the queries
 PHONE_WEIGHT = 0.5
 QUERY_WEIGHT = 0.2
 ASKED = 0.3  # of the clips whose language is told
+QUIETEST = 0.03  # of full level; the recogniser hears clips as they are
+WIDEST_BAND = 12  # mel bins that a clip may lack (SpecAugment; Park et al., 2019)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Batch:
         tokens, sizes: int64 of all clips one after another, and how many each has [B].
         answers: int64 [B, 4], of the query frames.
         phones: int64 [B, T], at each frame of speech.
+        heard: float32 [B, 1, 1, 80], 0 for the mel bins that are kept from the network.
     """
 
     audio: Tensor
@@ -52,6 +55,7 @@ class Batch:
     sizes: Tensor
     answers: Tensor
     phones: Tensor
+    heard: Tensor
 
 
 class Tokens:
@@ -148,7 +152,12 @@ def run(corpus: Corpus, folder: Path, device: torch.device, effort: float = 1.0)
 
 
 def _batch(corpus: Corpus, tokens: Tokens, clips: list[Clip], generator: np.random.Generator) -> Batch:
-    audio, lengths = padded([heard(corpus, clip, generator) for clip in clips])
+    levels = QUIETEST ** generator.random(len(clips), dtype=np.float32)
+    audio, lengths = padded([heard(corpus, clip, generator) * level for clip, level in zip(clips, levels, strict=True)])
+    bands = np.ones((len(clips), 1, 1, MELS), dtype=np.float32)
+    for row in bands:
+        first = generator.integers(MELS)
+        row[..., first : first + generator.integers(WIDEST_BAND + 1)] = 0.0
     targets = [tokens.encode(clip) for clip in clips]
     same = [tokens.tag("NEUTRAL"), tokens.tag("Speech"), tokens.tag("woitn")]
     times = np.arange(audio.shape[1] // int(16_000 * FRAME_SECONDS) + 8) * FRAME_SECONDS + FRAME_CENTRE
@@ -161,6 +170,7 @@ def _batch(corpus: Corpus, tokens: Tokens, clips: list[Clip], generator: np.rand
         sizes=torch.tensor([len(target) for target in targets]),
         answers=torch.tensor([[tokens.tag(clip.language), *same] for clip in clips]),
         phones=torch.from_numpy(np.stack([corpus.labels(clip, times) for clip in clips])),
+        heard=torch.from_numpy(bands),
     )
 
 
@@ -172,6 +182,7 @@ def losses(network: Recognizer, batch: Batch, device: torch.device) -> dict[str,
     model = network.network
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         features, counts = model.features(audio, lengths, torch.ones(len(audio), 1, device=device))
+        features = (features.unflatten(2, (STACK, MELS)) * batch.heard.to(device)).flatten(2)
     encoded = model.encode_features(features, counts, language, torch.full_like(language, TEXT_NORMS["woitn"]))
     logits = model.ctc_lo(encoded).float()
     speech = logits[:, QUERIES:].log_softmax(dim=2)
