@@ -98,7 +98,8 @@ def build(vocab_size: int, device: torch.device) -> Step1:
     """Make the network before training."""
     sizes = config(vocab_size)
     network = Step1(sizes)
-    weights = random_weights(sizes, 0)
+    with torch.device("cpu"):  # where the generator of their seed is
+        weights = random_weights(sizes, 0)
     for name, value in weights.items():
         if value.dim() == 1:
             value.fill_(1.0)
