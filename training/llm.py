@@ -39,7 +39,7 @@ SCHEDULE = Schedule(steps=14_000, rate=2e-3, warmup=500, weight_decay=0.05)
 BATCH, GROUP_STEPS = 16, 8
 TOKENIZER = "tokenizer.model"
 WORDS, OFTEN = 800, 5  # the most words with a piece of their own, and how often they must come
-LONGEST = 720  # ids of prompt and answer
+LONGEST = 780  # ids of prompt and answer
 PROMPT_WEIGHT = 0.1  # of the loss on the prompt's own audio tokens: what speech sounds like is learnt there as well
 
 

@@ -15,8 +15,8 @@ from training.mels import Mels
 
 FRAMES_PER_GROUP = 6
 VOCAB = 5121
-SHORTEST_PROMPT, LONGEST_PROMPT = 8, 40  # groups, 1 and 4.8 s
-LONGEST = 90  # groups of prompt and target
+SHORTEST_PROMPT, LONGEST_PROMPT = 8, 48  # groups, 1 and 5.8 s
+LONGEST = 96  # groups of prompt and target
 NOISY = 0.3
 OTHER_MANNER, OTHER_LANGUAGE = 0.3, 0.15  # of the targets: what an edit or a clone across languages asks of the flow
 GAIN = (0.2, 1.5)  # the level of a prompt is its speaker's choice, and what is made after it has the same
