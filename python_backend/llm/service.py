@@ -15,7 +15,7 @@ from python_backend.llm import packing, placement, weights
 from python_backend.llm.engine import Engine
 from python_backend.llm.kv_cache import slots_within
 from python_backend.llm.prompt import Prompt, PromptForm
-from python_backend.llm.reporter import MetricsReporter
+from python_backend.llm.reporter import EngineReporter
 from python_backend.llm.request import Event, Failed, Generation, SpeechRequest, Tokens, Urgency, plan
 from python_backend.llm.responder import Channel, Responder
 from python_backend.llm.runner import Runner
@@ -66,7 +66,7 @@ class LanguageModel:
         self._responder = Responder()
         self._warm_up()
         self._engine.on_broken = self._die
-        self._reporter = MetricsReporter(self._engine, name)
+        self._reporter = EngineReporter(self._engine, name)
 
     def enqueue(self, request: Any) -> None:
         """Take one Triton request; its answers leave later."""

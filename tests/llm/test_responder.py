@@ -102,20 +102,20 @@ def test_a_caller_who_goes_before_the_request_is_queued_is_not_forgotten(triton)
 
 def test_metrics_are_sent_when_they_change_and_only_then(triton, make_engine, generation):
     engine = make_engine()
-    reporter = triton[1].MetricsReporter(engine, "llm")
+    reporter = triton[1].EngineReporter(engine, "llm")
     reporter.close()
     receiver = Receiver()
     engine.submit(generation(max_tokens=20), receiver)
     receiver.result()
     assert wait_for(lambda: not engine.stats()["running"])
     for _ in range(2):
-        reporter._report()
+        reporter.report()
     found = {name: metric.updates for name, metric in Family.made.metrics.items() if metric.updates}
     assert found.pop("first_token_seconds")[0] > found.pop("token_seconds")[0] > 0
     assert found == {"kv_bytes": [engine.stats()["kv_bytes"]], "tokens_total": [20], "requests_totallength": [1]}
     engine.submit(generation(max_tokens=10), Receiver())
     assert wait_for(lambda: engine.stats()["tokens"] == 30)
     assert wait_for(lambda: not engine.stats()["running"])
-    reporter._report()
+    reporter.report()
     assert Family.made.metrics["tokens_total"].updates == [20, 10]
     assert len(Family.made.metrics["kv_bytes"].updates) == 1

@@ -10,7 +10,7 @@ import numpy as np
 from python_backend.errors import InvalidInput
 from python_backend.serving import Inputs, Outputs, UnaryWorkers, call
 from python_backend.voice.cache.opened import open_cache
-from python_backend.voice.cache.reporter import MetricsReporter
+from python_backend.voice.cache.reporter import CacheReporter
 from python_backend.voice.cache.settings import CacheSettings
 from python_backend.voice.cache.voice_cache import Answer
 from python_backend.voice.encoder import VoiceEncoder
@@ -28,7 +28,7 @@ class TritonPythonModel:
         self._encoder = VoiceEncoder(call, threads=4 * CLIPS_AT_ONCE)
         repository = Path(args["model_repository"]).parent
         self._cache = open_cache(settings, repository, self._encoder.encode, functools.partial(print, flush=True))
-        self._reporter = MetricsReporter(self._cache)
+        self._reporter = CacheReporter(self._cache)
         self._workers = UnaryWorkers(self._answer, workers=CLIPS_AT_ONCE)
 
     def execute(self, requests: list[Any]) -> None:
