@@ -8,16 +8,10 @@ from typing import Any
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from client.channel import connect
 from client.errors import ModelFailed, ServerUnavailable, translate
 from client.tensors import text_tensor
 
-# A restarted server is to be found again within a second: left to itself, gRPC waits up to two minutes between tries.
-_CHANNEL = [
-    ("grpc.max_send_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.max_receive_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
 _PROBE_SECONDS = 3.0
 _KEPT_SECONDS = 5.0
 
@@ -93,7 +87,7 @@ class ModelConnection:
     @property
     def _client(self) -> triton.InferenceServerClient:
         if self._connected is None:
-            self._connected = triton.InferenceServerClient(self._url, channel_args=_CHANNEL)
+            self._connected = connect(self._url)
         return self._connected
 
     async def _describe(self) -> dict[str, Any] | None:

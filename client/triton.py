@@ -14,6 +14,7 @@ import grpc
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
+from client.channel import connect
 from client.errors import DeadlineExceeded, ModelFailed, ServerUnavailable, SpeechError, VoiceForgotten, translate
 from client.residency import Residency
 from client.speech import SpeechJob, SpeechResult
@@ -26,13 +27,6 @@ VARIANTS = ("base", "bnb", "awq")
 STREAM = "step_audio_editx_stream"
 VOICE_ENCODER = "voice_encoder"
 DEFAULT_URL = "127.0.0.1:8001"
-# A restarted server is to be found again within a second: left to itself, gRPC waits up to two minutes between tries.
-_CHANNEL = [
-    ("grpc.max_send_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.max_receive_message_length", triton.MAX_GRPC_MESSAGE_SIZE),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
 _PROBE_SECONDS = 3.0
 _LOADED_KEPT_SECONDS = 5.0
 # When it was asked which models are loaded, and which are.
@@ -62,7 +56,7 @@ class TritonSpeech:
     @property
     def _client(self) -> triton.InferenceServerClient:
         if self._connected is None:
-            self._connected = triton.InferenceServerClient(self.url, channel_args=_CHANNEL)
+            self._connected = connect(self.url)
         return self._connected
 
     async def synthesize(self, job: SpeechJob) -> SpeechResult:
