@@ -83,10 +83,10 @@ def test_random_checkpoint_has_the_released_names_and_sizes(tmp_path):
 @pytest.fixture(scope="module")
 def released(tmp_path_factory):
     """Sizes alone: the weights of this test stay on the meta device."""
-    from export.demo.vocoder import SIZES, YAML
+    from export.demo.vocoder import SIZES, write_sizes
 
     folder = tmp_path_factory.mktemp("released")
-    (folder / "cosyvoice.yaml").write_text(YAML.format(**vars(SIZES["released"])))
+    write_sizes(folder, SIZES["released"], "sizes alone")
     return folder
 
 

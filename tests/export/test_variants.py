@@ -139,4 +139,4 @@ def test_fetch_brings_the_awq_release_when_asked(monkeypatch, tmp_path, awq):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name))
     fetching.fetch(tmp_path, "huggingface", awq, QUIET)
     assert ("stepfun-ai/Step-Audio-EditX-AWQ-4bit" in asked) is awq
-    assert len(asked) == 2 + awq
+    assert len(asked) == 3 + awq
