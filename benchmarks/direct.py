@@ -22,6 +22,7 @@ from python_backend.llm.request import Event, Failed, SpeechRequest, Tokens, pla
 from python_backend.llm.runner import Runner
 from python_backend.llm.tokenizer import Tokenizer
 from python_backend.streaming.session import Floats, Session, Tensors
+from python_backend.threads import suit
 from python_backend.token2wav.config import FlowConfig
 from python_backend.token2wav.engine import CloseStream, FlowEngine, NextChunk, OpenStream
 from python_backend.token2wav.runtime import open_runtime
@@ -102,6 +103,7 @@ class Machine:
         device = placement.device(parameters["device"])
         dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
         model = packing.pack(weights.load(directory, device, dtype))
+        suit(model)
         self.tokenizer = Tokenizer(directory / "tokenizer.model")
         self.form = PromptForm(parameters["prompt_form"])
         self.context = min(int(parameters["context"]), model.config.max_seq_len)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from python_backend import threads
 from python_backend.errors import InvalidInput
 from python_backend.llm import packing, placement, weights
 from python_backend.llm.engine import Engine
@@ -43,6 +44,7 @@ class LanguageModel:
         dtype = placement.dtype(parameters["dtype"], device, weights.stored_dtype(directory))
         graphs = device.type == "cuda" and parameters["cuda_graphs"] == "true"
         model = packing.pack(weights.load(directory, device, dtype), fuse=graphs)
+        threads.suit(model)
         self._tokenizer = Tokenizer(directory / "tokenizer.model")
         self._form = PromptForm(parameters["prompt_form"])
         self._context = min(int(parameters["context"]), model.config.max_seq_len)

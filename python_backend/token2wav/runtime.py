@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from python_backend import threads
 from python_backend.token2wav.config import FlowConfig
 from python_backend.token2wav.solver import Estimator
 
@@ -66,7 +67,9 @@ def open_runtime(directory: Path, runtime: str = "auto", device: str = "auto", d
     width = FlowConfig.read(directory / "flow.json").estimator.hidden_size
     blocks: torch.dtype = default_dtype(target, width) if dtype == "auto" else getattr(torch, dtype)
     log.info("flow: torch on %s, %s", target, blocks)
-    return TorchRuntime.load(directory, target, blocks)
+    loaded = TorchRuntime.load(directory, target, blocks)
+    threads.suit(loaded.flow)
+    return loaded
 
 
 def default_dtype(device: torch.device, width: int) -> torch.dtype:
