@@ -6,6 +6,7 @@ the dead process had taken but not answered are never answered.
 
 import re
 import time
+from collections import Counter
 from fnmatch import fnmatch
 
 from server.backends import STUB
@@ -33,11 +34,11 @@ class StubWatch:
         self._known = self._running()
 
     def lost(self) -> set[str]:
-        """Return the models one of whose processes has ended since the last call."""
+        """Return the models that have fewer processes than at the last call: one that was replaced is not missed."""
         running = self._running()
-        lost = {model for pid, model in self._known.items() if pid not in running}
+        lost = Counter(self._known.values()) - Counter(running.values())
         self._known = running
-        return lost
+        return set(lost)
 
     def _running(self) -> dict[int, str]:
         found = {}
