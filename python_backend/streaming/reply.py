@@ -52,8 +52,11 @@ class Reply:
         elif self._started:
             # Triton 2.51 overlooks the flag on an error that follows other responses, and can then never unload the
             # model; on an error that comes first, it is the flag sent by itself that it overlooks.
-            self._sender.send(answer)
-            self._end()
+            try:
+                self._sender.send(answer)
+            finally:
+                # Nor does it always see a flag that comes alone.
+                self._end(serving.response({"finish_reason": np.array(["error"])}, self._wanted))
         else:
             self._end(answer)
 
