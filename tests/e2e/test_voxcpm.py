@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from tests.e2e.triton_inputs import VOICES
+from tests.servers import start
 
 pytestmark = pytest.mark.server
 TEXT = "你好，这是VoxCPM流式语音合成测试。"
@@ -69,7 +70,16 @@ def test_an_own_recording_is_cleaned_and_cloned(http):
     assert soundfile.info(io.BytesIO(answer.content)).samplerate == 44_100
 
 
-def test_offloaded_models_come_back_for_whoever_asks_next(http, server):
+@pytest.fixture
+def alone(tmp_path):
+    """A server of the test's own: Triton never unloads a model that lost track of one of its requests."""
+    running = start("--first-words", str(tmp_path / "first-words.wav"))
+    yield running
+    running.stop(within=40)
+
+
+def test_offloaded_models_come_back_for_whoever_asks_next(alone):
+    server, http = alone, httpx.Client(base_url=alone.url, timeout=60)
     assert set(speech_models(server).values()) == {"READY"}
     try:
         assert http.post("/api/gpu/offload").json() == {"status": "offloaded"}
